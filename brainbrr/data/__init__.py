@@ -1,0 +1,1 @@
+"""Recordings, labels, preprocessing, the cache and the windows drawn from it."""

@@ -1,0 +1,1 @@
+"""Losses, optimizer, the training step and the loop around it."""

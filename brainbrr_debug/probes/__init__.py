@@ -1,0 +1,1 @@
+"""Where to look: one probe a file; each turns tensors into readings."""

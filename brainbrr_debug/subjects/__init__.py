@@ -1,0 +1,1 @@
+"""Subjects of packages we know; the only folder that imports them."""
