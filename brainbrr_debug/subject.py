@@ -21,8 +21,12 @@ class Gate(Protocol):
     def forward(self, output: Any, loss: torch.Tensor) -> None:
         """After the forward pass of each micro-batch: the model's output before any sanitiser, and its loss."""
 
-    def gradients(self) -> bool:
-        """Before gradients are clipped or sanitised and before `optimizer.step()`: True to go on with the update."""
+    def gradients(self, norm: torch.Tensor | None = None) -> bool:
+        """Before gradients are clipped or sanitised and before `optimizer.step()`: True to go on with the update.
+
+        `norm` is the total norm of the gradients where the step knows it already (it clips), so that nobody computes
+        it twice.
+        """
 
 
 class Step(Protocol):
