@@ -145,7 +145,7 @@ class Model(Section):
     """The detector."""
 
     architecture: Literal["v3", "v2", "tcn"] = "v3"
-    norm: bool = Field(True, description="normalisation between and within the stages; false is the historical network")
+    norm: bool = Field(True, description="normalisation within and between the stages; false: the historical network")
     bias: bool = Field(True, description="biases in the TCN and in the projection to the electrodes")
     clamp: tuple[float, float] | None = Field(
         None, description="historical clamp behind every stage; none in the stable detector"
@@ -163,13 +163,21 @@ class Scheduler(Section):
     warmup_ratio: float = Field(0.05, ge=0, lt=1, description="share of all steps")
 
 
-class EarlyStopping(Section):
-    """Stop when a metric of the validation has not improved for `patience` epochs."""
+Metric = Literal[
+    "loss",
+    "auroc",
+    "sensitivity_at_10fa",
+    "sensitivity_at_5fa",
+    "sensitivity_at_2.5fa",
+    "sensitivity_at_1fa",
+]
 
-    patience: int = Field(5, ge=1)
-    metric: Literal[
-        "loss", "auroc", "sensitivity_at_10fa", "sensitivity_at_5fa", "sensitivity_at_2.5fa", "sensitivity_at_1fa"
-    ] = "auroc"
+
+class EarlyStopping(Section):
+    """What "best" means, and when to stop: after `patience` validations without a better one."""
+
+    metric: Metric = "auroc"
+    patience: int | None = Field(None, ge=1, description="none: never stop early")
 
 
 def _precision(value: Any) -> Any:
@@ -191,7 +199,7 @@ class Training(Section):
     focal_alpha: float = Field(0.5, ge=0, le=1)
     focal_gamma: float = Field(2.0, ge=0)
     scheduler: Scheduler = Scheduler()
-    early_stopping: EarlyStopping | None = None
+    early_stopping: EarlyStopping = EarlyStopping()
     validate_every: int = Field(1, ge=1, description="epochs between validations")
     on_nonfinite: Literal["stop", "skip", "record", "sanitize"] = "stop"
     max_skipped_steps: int = Field(10, ge=0, description="steps that `on_nonfinite: skip` may drop before it stops")
@@ -309,9 +317,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise ConfigError(
-            f"{path}: {reason}; expected a YAML configuration such as configs/local/smoke.yaml"
-        ) from error
+        raise ConfigError(f"{path}: {reason}; expected a YAML file such as configs/local/smoke.yaml") from error
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:

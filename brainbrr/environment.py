@@ -1,4 +1,4 @@
-"""Overrides through environment variables: each stands for keys of the configuration, is read when used, never at import.
+"""Overrides through environment variables: each stands for configuration keys and is read when used, never at import.
 
 The variables keep the names that users of the original know. What was set, and what it changed, goes into the run
 directory.

@@ -57,7 +57,8 @@ class Switch:
     """One thing that can be turned: its `values`, the `safe` one, and why it does not apply (None: it does).
 
     `keeps_weights` says that the captured weights stay meaningful under the switch (otherwise a trial starts afresh
-    from the run's seed). `component` is the qualified module name it stands for, if it stands for one.
+    from the run's seed). `component` is the qualified module name it stands for, if it stands for one. `hides` says
+    that the switch alters values instead of computing them differently: such a switch is never a repair.
     """
 
     values: tuple[Any, ...]
@@ -65,6 +66,7 @@ class Switch:
     applies: str | None = None
     keeps_weights: bool = True
     component: str | None = None
+    hides: bool = False
     description: str = ""
 
 
@@ -98,7 +100,9 @@ def load_subject(name: str) -> Subject:
     try:
         found = getattr(importlib.import_module(module_name), attribute)
     except ModuleNotFoundError as error:
-        raise SubjectError(f"subject {name!r}: {error}; is the package installed or its folder on PYTHONPATH?") from error
+        raise SubjectError(
+            f"subject {name!r}: {error}; is the package installed or its folder on PYTHONPATH?"
+        ) from error
     except AttributeError as error:
         raise SubjectError(f"subject {name!r}: module {module_name} has no attribute {attribute}") from error
     if isinstance(found, type) or not isinstance(found, Subject):

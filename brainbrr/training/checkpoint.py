@@ -102,8 +102,8 @@ def load_weights(model: torch.nn.Module, checkpoint: Checkpoint, path: str | Pat
     if wanted != found:
         missing, extra = sorted(wanted - found)[:3], sorted(found - wanted)[:3]
         raise CheckpointError(
-            f"{path}: its weights are of another model (missing {missing or 'none'}, not known here {extra or 'none'}); "
-            "give the configuration it was trained with by --config"
+            f"{path}: its weights are of another model (missing {missing or 'none'}, "
+            f"not known here {extra or 'none'}); give the configuration it was trained with by --config"
         )
     try:
         model.load_state_dict(checkpoint.state["model"])

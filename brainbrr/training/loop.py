@@ -128,9 +128,6 @@ class Trainer:
         self.scalars(self.step, self.metrics)
         shown = "  ".join(f"{name} {value:.4g}" for name, value in self.metrics.items())
         self.narrate(f"epoch {self.epoch - 1:>5} validation  {shown}")
-        if training.early_stopping is None:
-            self.save("best")
-            return False
         return self._early_stop(self.metrics[training.early_stopping.metric], training.early_stopping)
 
     def _early_stop(self, value: float, rule: EarlyStopping) -> bool:
@@ -140,7 +137,7 @@ class Trainer:
             self.save("best")
             return False
         self.epochs_without_gain += 1
-        if self.epochs_without_gain < rule.patience:
+        if rule.patience is None or self.epochs_without_gain < rule.patience:
             return False
         self.narrate(f"stopped early: {rule.metric} has not improved on {self.best} for {rule.patience} validations")
         return True

@@ -34,7 +34,10 @@ class TrainingStep:
         self.loss = self.norm = torch.zeros(())
 
     def __call__(self, micro_batches: Sequence[Batch], gate: Gate) -> None:
-        """Do the step on micro-batches of ((signal (B, 19, L),), target (B, L)); sets `loss`, their mean, and `norm`."""
+        """Do the step on micro-batches of ((signal (B, 19, L),), target (B, L)).
+
+        Leaves the mean loss in `loss` and the norm of the gradients before clipping in `norm`.
+        """
         self.optimizer.zero_grad(set_to_none=True)
         anomaly = torch.autograd.detect_anomaly() if self.training.detect_anomaly else contextlib.nullcontext()
         with anomaly:

@@ -1,0 +1,5 @@
+"""`python -m brainbrr`."""
+
+from brainbrr.cli import main
+
+main()

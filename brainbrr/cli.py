@@ -1,0 +1,222 @@
+"""The command line of the detector, and the composition root: the one file here that knows the debugger.
+
+Heavy imports happen inside the command that uses them, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from brainbrr_debug.main import emit, run
+
+FORMAT = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="Form of the result.",
+)
+SET = click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change one key of the configuration.")
+OUTPUT = click.option("--output", type=click.Path(path_type=Path), help="Write the result to a file.")
+FORCE = click.option("--force", is_flag=True, help="Overwrite what is there.")
+DEVICE = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Overrides experiment.device.")
+
+
+def narrate(line: str) -> None:
+    """One line about the work, apart from the result."""
+    click.echo(line, err=True)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="brainbrr")
+def cli() -> None:
+    """Detect epileptic seizures in scalp EEG; train the detector under watch."""
+
+
+def resolve(path: Path, sets: tuple[str, ...], device: str | None = None) -> tuple[Any, dict[str, Any]]:
+    """The configuration at `path` with `--set`, `--device` and the environment's overrides, and what those changed."""
+    from brainbrr.config import load_config
+    from brainbrr.environment import apply_overrides
+
+    sets = (*sets, f"experiment.device={device}") if device else sets
+    return apply_overrides(load_config(path, sets))
+
+
+@cli.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--resume", type=click.Path(path_type=Path), help="Run directory to go on with.")
+@DEVICE
+@SET
+@FORMAT
+def train(config: Path, resume: Path | None, device: str | None, sets: tuple[str, ...], form: str) -> int:
+    """Train the detector that CONFIG describes, under watch.
+
+    Exit codes: 0 finished, 1 stopped by a finding (capture written) or no seizure to learn from, 130 interrupted.
+    """
+    from brainbrr.session import run_training
+
+    resolved, overrides = resolve(config, sets, device)
+    return run_training(resolved, overrides=overrides, resume=resume, asked=config, form=form, narrate=narrate)
+
+
+@cli.command("build-cache")
+@click.option("--data-dir", required=True, type=click.Path(path_type=Path), help="Folder that holds edf/SPLIT.")
+@click.option("--cache-dir", required=True, type=click.Path(path_type=Path))
+@click.option("--split", default="train", show_default=True, type=click.Choice(["train", "dev", "eval"]))
+@click.option("--limit-files", type=click.IntRange(min=1), help="Only the first N recordings.")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes.")
+@click.option("--config", type=click.Path(path_type=Path), help="Take `preprocessing` from this configuration.")
+@SET
+@FORMAT
+def build_cache_command(
+    data_dir: Path,
+    cache_dir: Path,
+    split: str,
+    limit_files: int | None,
+    jobs: int,
+    config: Path | None,
+    sets: tuple[str, ...],
+    form: str,
+) -> int:
+    """Preprocess the recordings of a split into a memory-mapped cache; resumes where it was stopped."""
+    from brainbrr.config import build_config, parse_override, set_value
+    from brainbrr.data.cache import build_cache
+
+    if config is not None:
+        preprocessing = resolve(config, sets)[0].preprocessing
+    else:
+        values: dict[str, Any] = {}
+        for override in sets:
+            set_value(values, *parse_override(override))
+        preprocessing = build_config(values).preprocessing
+    with progress("recordings") as advance:
+        report = build_cache(
+            data_dir, cache_dir, split, preprocessing, limit_files=limit_files, jobs=jobs, progress=advance
+        )
+    emit(report.to_dict(), report.text(), form=form)
+    return 1 if report.failed or (split == "train" and not report.seizures) else 0
+
+
+@cli.command("scan-cache")
+@click.option("--cache-dir", required=True, type=click.Path(path_type=Path))
+@FORMAT
+def scan_cache(cache_dir: Path, form: str) -> int:
+    """Label coverage and manifest of a cache."""
+    from brainbrr.data.cache import scan
+
+    report = scan(cache_dir)
+    emit(report.to_dict(), report.text(), form=form)
+    return 0 if report.trainable else 1
+
+
+@cli.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option("--patients", type=click.IntRange(min=1), default=6, show_default=True, help="Patients of each split.")
+@click.option("--minutes", type=click.FloatRange(min=0.1), default=6.0, show_default=True, help="Of each recording.")
+@click.option("--seizures", type=click.IntRange(min=0), default=1, show_default=True, help="In each recording.")
+@click.option("--lookalikes", type=click.IntRange(min=0), default=1, show_default=True, help="In each recording.")
+@click.option("--artefact", "artefacts", multiple=True, help="flat, bridged, saturation, pop, calibration or mains.")
+@click.option("--split", "splits", multiple=True, default=("train", "dev"), show_default=True)
+@click.option("--seed", type=int, default=42, show_default=True)
+@FORCE
+@FORMAT
+def synthesize(
+    directory: Path,
+    patients: int,
+    minutes: float,
+    seizures: int,
+    lookalikes: int,
+    artefacts: tuple[str, ...],
+    splits: tuple[str, ...],
+    seed: int,
+    force: bool,
+    form: str,
+) -> int:
+    """Write a synthetic corpus of EDF and CSV_BI files to DIRECTORY."""
+    from brainbrr.data.synthetic import write_corpus
+
+    with progress("recordings") as advance:
+        report = write_corpus(
+            directory,
+            patients=patients,
+            minutes=minutes,
+            seizures=seizures,
+            lookalikes=lookalikes,
+            artefacts=artefacts,
+            seed=seed,
+            splits=splits,
+            force=force,
+            progress=advance,
+        )
+    emit(report.to_dict(), report.text(), form=form)
+    return 0
+
+
+@cli.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--config", type=click.Path(path_type=Path), help="For a checkpoint that holds none.")
+@click.option("--split", default="eval", show_default=True, type=click.Choice(["train", "dev", "eval"]))
+@click.option("--thresholds-from", type=click.Choice(["train", "dev"]), help="Choose the thresholds on this split.")
+@click.option("--cache-dir", type=click.Path(path_type=Path), help="Cache of DATA.  [default: DATA/.cache]")
+@DEVICE
+@SET
+@FORMAT
+@OUTPUT
+@FORCE
+def evaluate(**options: Any) -> int:
+    """Score CHECKPOINT on the labelled recordings in DATA, per recording and pooled."""
+    from brainbrr.session import run_evaluation
+
+    form, output, force = options.pop("form"), options.pop("output"), options.pop("force")
+    document, text = run_evaluation(**options, narrate=narrate)
+    emit(document, text, form=form, output=output, force=force)
+    return 0
+
+
+@cli.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@SET
+@FORMAT
+def info(config: Path, sets: tuple[str, ...], form: str) -> int:
+    """Stages, shapes, parameters, memory and backends of the detector that CONFIG describes."""
+    from brainbrr.session import describe
+
+    resolved, overrides = resolve(config, sets)
+    document, text = describe(resolved, overrides)
+    emit(document, text, form=form)
+    return 0
+
+
+class progress:
+    """A live bar on a terminal, a plain line every so often elsewhere; yields advance(done, total, name)."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self.shown = -1
+        self.live = sys.stderr.isatty()
+
+    def __enter__(self) -> Callable[[int, int, str], None]:
+        return self._advance
+
+    def _advance(self, done: int, total: int, name: str = "") -> None:
+        share = int(10 * done / max(1, total))
+        if self.live:
+            filled = "━" * (4 * share)
+            click.echo(f"\r{filled:<40} {done}/{total} {self.what}  {name:<40.40}", err=True, nl=done >= total)
+        elif share != self.shown:
+            narrate(f"{done}/{total} {self.what}  {name}")
+        self.shown = share
+
+    def __exit__(self, *exception: object) -> None:
+        return None
+
+
+def main() -> None:
+    """Entry of the `brainbrr` command."""
+    run(cli)
