@@ -17,7 +17,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(VENV)/.installed ## train until the run stops by itself, then name the culprit (SEED=…)
-	@$(BIN)/python -m demo --seed $(SEED)
+	@$(BIN)/python demo.py --seed $(SEED)
 
 test: $(VENV)/.installed ## the test suite, at most 8 minutes on two cores
 	$(BIN)/python -m pytest -q -n 2

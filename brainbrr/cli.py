@@ -40,7 +40,7 @@ def cli() -> None:
 
 def resolve(path: Path, sets: tuple[str, ...], device: str | None = None) -> tuple[Any, dict[str, Any]]:
     """The configuration at `path` with `--set`, `--device` and the environment's overrides, and what those changed."""
-    from brainbrr.config import load_config
+    from brainbrr.configure import load_config
     from brainbrr.environment import apply_overrides
 
     sets = (*sets, f"experiment.device={device}") if device else sets
@@ -58,10 +58,50 @@ def train(config: Path, resume: Path | None, device: str | None, sets: tuple[str
 
     Exit codes: 0 finished, 1 stopped by a finding (capture written) or no seizure to learn from, 130 interrupted.
     """
-    from brainbrr.session import run_training
+    from brainbrr.training.checkpoint import load_checkpoint
 
     resolved, overrides = resolve(config, sets, device)
-    return run_training(resolved, overrides=overrides, resume=resume, asked=config, form=form, narrate=narrate)
+    checkpoint = None
+    if resume is not None:
+        checkpoint = load_checkpoint(resume / "checkpoints" / "last.pt")
+        refuse_another_configuration(checkpoint.config, resolved, resume)
+    document, text, code = _train(resolved, overrides, resume, checkpoint)
+    emit(document, text, form=form)
+    return code
+
+
+def refuse_another_configuration(ran: Any, asked: Any, run_dir: Path) -> None:
+    """A resumed run keeps its configuration, the lengths and the device excepted."""
+    from brainbrr.config import ConfigError
+    from brainbrr.configure import differences
+
+    free = ("training.epochs", "training.max_steps", "experiment.device", "experiment.progress")
+    changed = [line for line in differences(ran, asked) if not line.startswith(free)]
+    if changed:
+        raise ConfigError(
+            f"{run_dir} was started with another configuration: {'; '.join(changed)}; "
+            f"give {run_dir / 'config.yaml'} to go on, or leave --resume out"
+        )
+
+
+def _train(
+    config: Any, overrides: dict[str, Any], resume: Path | None, checkpoint: Any
+) -> tuple[dict[str, Any], str, int]:
+    """Prepare data, build, train under watch: the document, its text and the exit code."""
+    from brainbrr_debug.rundir import RunDir
+
+    from brainbrr.data.prepare import prepare
+    from brainbrr.training.setup import build_setup
+    from brainbrr.training.startup import environment, startup_lines
+
+    with progress("recordings", live=config.experiment.progress) as advance:
+        caches = prepare(config, narrate, advance)
+    setup = build_setup(config)
+    for line in startup_lines(setup, config, overrides):
+        narrate(line)
+    facts = environment(setup, config, overrides)
+    values = config.model_dump(mode="json")
+    run_dir = RunDir.open(resume) if resume else RunDir.create(config.experiment.output_dir, config.experiment.name)
 
 
 @cli.command("build-cache")
@@ -84,7 +124,7 @@ def build_cache_command(
     form: str,
 ) -> int:
     """Preprocess the recordings of a split into a memory-mapped cache; resumes where it was stopped."""
-    from brainbrr.config import build_config, parse_override, set_value
+    from brainbrr.configure import build_config, parse_override, set_value
     from brainbrr.data.cache import build_cache
 
     if config is not None:

@@ -6,13 +6,11 @@ of them and shows what changes. Lengths of time are seconds, frequencies Hz, thr
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 SAMPLING_RATE = 256  # Hz
 ELECTRODES = (
@@ -304,107 +302,3 @@ class Config(Section):
             experiment.setdefault("device", values.pop("device"))
             values["experiment"] = experiment
         return values
-
-
-def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
-    """The configuration in the YAML file at `path` with `overrides` of the form "section.key=value" applied.
-
-    Raises ConfigError for a missing or unreadable file, YAML that is no mapping, an unknown key (naming the nearest
-    known one) and a value of the wrong type or out of bounds.
-    """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise ConfigError(f"{path}: {reason}; expected a YAML file such as configs/local/smoke.yaml") from error
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: holds a {type(values).__name__}; expected a mapping of sections")
-    for override in overrides:
-        set_value(values, *parse_override(override))
-    return build_config(values, source=str(path))
-
-
-def parse_override(override: str) -> tuple[str, Any]:
-    """The dotted key and the YAML value of "section.key=value"."""
-    key, equals, value = override.partition("=")
-    if not equals or not key.strip():
-        raise ConfigError(f"--set {override!r}: expected section.key=value")
-    try:
-        return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {override!r}: the value is not YAML") from error
-
-
-def set_value(values: dict[str, Any], key: str, value: Any) -> None:
-    """Put `value` at the dotted `key` of the nested mapping `values`, making sections on the way."""
-    *sections, last = key.split(".")
-    for section in sections:
-        inner = values.get(section)
-        values[section] = dict(inner) if isinstance(inner, Mapping) else {}
-        values = values[section]
-    values[last] = value
-
-
-def build_config(values: Mapping[str, Any], *, source: str = "configuration") -> Config:
-    """Validate plain values; raises ConfigError with one line per objection, each naming the key in full."""
-    try:
-        return Config.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError("\n".join(f"{source}: {line}" for line in _objections(error))) from error
-
-
-def with_values(config: Config, changes: Mapping[str, Any]) -> Config:
-    """`config` with dotted keys changed and everything validated again."""
-    values = config.model_dump(mode="json")
-    for key, value in changes.items():
-        set_value(values, key, value)
-    return build_config(values)
-
-
-def _objections(error: ValidationError) -> list[str]:
-    lines = []
-    for item in error.errors(include_url=False):
-        key = ".".join(str(part) for part in item["loc"])
-        if item["type"] == "extra_forbidden":
-            lines.append(f"unknown key {key}{_nearest(item['loc'])}")
-        else:
-            message = str(item["msg"]).removeprefix("Value error, ")
-            lines.append(f"{key or 'the file'}: {message} (found {item['input']!r:.80})")
-    return lines
-
-
-def _nearest(location: tuple[int | str, ...]) -> str:
-    """The hint behind an unknown key: the nearest key of its section, else of the whole tree."""
-    known = known_keys()
-    section = ".".join(str(part) for part in location[:-1])
-    wanted = str(location[-1])
-    beside = [key for key in known if key.rpartition(".")[0] == section]
-    names = {key.rpartition(".")[2]: key for key in [*known, *beside]}
-    for pool in ({key.rpartition(".")[2]: key for key in beside}, names):
-        match = difflib.get_close_matches(wanted, list(pool), n=1, cutoff=0.6)
-        if match:
-            return f"; did you mean {pool[match[0]]}?"
-    return f"; {section or 'the file'} knows {', '.join(sorted(key.rpartition('.')[2] for key in beside))}"
-
-
-def known_keys(section: type[Section] = Config, prefix: str = "") -> list[str]:
-    """Every dotted key of the tree, sections included."""
-    keys = []
-    for name, field in section.model_fields.items():
-        keys.append(f"{prefix}{name}")
-        inner = _section_of(field.annotation)
-        if inner is not None:
-            keys.extend(known_keys(inner, f"{prefix}{name}."))
-    return keys
-
-
-def _section_of(annotation: Any) -> type[Section] | None:
-    for candidate in (annotation, *getattr(annotation, "__args__", ())):
-        if isinstance(candidate, type) and issubclass(candidate, Section):
-            return candidate
-    return None

@@ -10,7 +10,8 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from brainbrr.config import Config, ConfigError, with_values
+from brainbrr.config import Config, ConfigError
+from brainbrr.configure import with_values
 
 TRUE, FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off", ""}
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from brainbrr.config import Config, ConfigError, build_config, known_keys, load_config, with_values
+from brainbrr.config import Config, ConfigError
+from brainbrr.configure import build_config, known_keys, load_config, with_values
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted(ROOT.glob("configs/*/*.yaml"))

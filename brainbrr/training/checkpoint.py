@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from brainbrr.config import Config, ConfigError, build_config
+from brainbrr.config import Config, ConfigError
+from brainbrr.configure import build_config
 from brainbrr.files import atomic_write
 
 SCHEMA = 1

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
-from brainbrr.config import Config, build_config, with_values
+from brainbrr.config import Config
+from brainbrr.configure import build_config, with_values
 from brainbrr.training.setup import as_batch, build_setup, epoch_windows, window_batches
 from brainbrr_debug.subject import Batch, Run, Switch
 

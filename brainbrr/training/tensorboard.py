@@ -1,0 +1,28 @@
+"""Scalars for TensorBoard, when the extra is installed and the configuration asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from brainbrr.config import ConfigError
+
+
+def scalar_writer(folder: Path) -> tuple[Callable[[int, dict[str, float]], None], Callable[[], None]]:
+    """A function that logs named values at a step, and one that closes the log.
+
+    Raises ConfigError when TensorBoard is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ConfigError(
+            "experiment.tensorboard is true and TensorBoard is not installed; pip install 'brainbrr[tensorboard]'"
+        ) from error
+    writer = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+
+    def log(step: int, values: dict[str, float]) -> None:
+        for name, value in values.items():
+            writer.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+
+    return log, writer.close

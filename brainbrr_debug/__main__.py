@@ -1,0 +1,5 @@
+"""`python -m brainbrr_debug`."""
+
+from brainbrr_debug.main import main
+
+main()
