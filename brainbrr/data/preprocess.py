@@ -1,0 +1,162 @@
+"""From µV at any rate to σ per electrode at 256 Hz.
+
+Order: locate and bridge non-finite samples, resample, band-pass and notch, scale, clip. C = 19 electrodes, N samples.
+
+Electrodes are filtered one at a time in float64 and stored as float32. That keeps the memory at one copy, and lets a
+stretch in which the amplifier delivers a constant decay to nothing: some 10 s after the step the filter's answer is
+below the resolution of the 16-bit cache, and the stretch is exactly zero there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from brainbrr.config import ELECTRODES, SAMPLING_RATE, Preprocessing
+from brainbrr.data.timeline import Gap
+
+ORDER = 3  # Butterworth
+NOTCH_Q = 30.0
+NYQUIST_SHARE = 0.9  # the resampler's transition band lies above it
+NOMINAL_SIGMA_UV = 20.0  # one σ where `normalize` is off: the usual amplitude of scalp EEG
+_ROUNDING = 4e-6  # relative; below one step of a 16-bit converter, above the rounding of interpolated electrodes
+_TAIL_S = 0.5
+_IDLE_UV = 1e-9  # see _filter
+
+Row = npt.NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class NonFinite:
+    """Samples of one electrode that were NaN or infinite in the source: the first one's second, and how many."""
+
+    electrode: str
+    first_s: float
+    count: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Preprocessed:
+    """`signal`: (19, N) float32 σ at 256 Hz; `clipped`: share of clipped samples per electrode, in electrode order."""
+
+    signal: npt.NDArray[np.float32]
+    clipped: tuple[float, ...]
+    nonfinite: tuple[NonFinite, ...]
+    notes: tuple[str, ...]
+
+
+def preprocess(
+    signal: npt.NDArray[np.floating], rate: float, preprocessing: Preprocessing, *, gaps: Iterable[Gap] = ()
+) -> Preprocessed:
+    """Filter and scale `signal` (19, N) µV at `rate` Hz. Samples inside `gaps` do not count for the scale.
+
+    Raises ValueError for another shape and for a rate too low for the band-pass.
+    """
+    if signal.ndim != 2 or signal.shape[0] != len(ELECTRODES) or not signal.shape[1]:
+        raise ValueError(f"signal of shape {signal.shape}; expected ({len(ELECTRODES)}, N) with N of at least 1")
+    sos, notes = design(rate, preprocessing)
+    n = max(1, round(signal.shape[1] * SAMPLING_RATE / rate))
+    recorded = _recorded(n, gaps)
+    out = np.empty((len(ELECTRODES), n), dtype=np.float32)
+    clipped, nonfinite, constant = [], [], []
+    for i, name in enumerate(ELECTRODES):
+        row, bad = _bridge(signal[i].astype(np.float64), name, rate)
+        nonfinite += bad
+        if np.ptp(row) <= _ROUNDING * np.abs(row).max():
+            out[i] = 0.0
+            clipped.append(0.0)
+            constant.append(name)
+            continue
+        row = _filter(_resample(row - row[0], rate, n), sos)
+        row /= _sigma(row, recorded) if preprocessing.normalize else NOMINAL_SIGMA_UV
+        clipped.append(float(np.mean(np.abs(row) > preprocessing.clip_sigma)))
+        np.clip(row, -preprocessing.clip_sigma, preprocessing.clip_sigma, out=row)
+        out[i] = row
+    notes += [f"{bad.count} non-finite samples of {bad.electrode} from {bad.first_s:g} s bridged" for bad in nonfinite]
+    if constant:
+        notes.append(f"constant throughout, left at 0: {', '.join(constant)}")
+    return Preprocessed(signal=out, clipped=tuple(clipped), nonfinite=tuple(nonfinite), notes=tuple(notes))
+
+
+def design(rate: float, preprocessing: Preprocessing) -> tuple[npt.NDArray[np.float64], list[str]]:
+    """Second-order sections (S, 6) of band-pass and notch at 256 Hz, and what the source's `rate` (Hz) took away."""
+    from scipy import signal as sp
+
+    low, high = preprocessing.bandpass
+    notes = []
+    reach = NYQUIST_SHARE * rate / 2
+    # At 256 Hz and above the configured edge is within reach of the filter; below, nothing was recorded up there.
+    if rate < SAMPLING_RATE and high > reach:
+        notes.append(f"band-pass ends at {reach:g} Hz instead of {high:g} Hz: the source is sampled at {rate:g} Hz")
+        high = reach
+    if high <= low:
+        raise ValueError(
+            f"a source at {rate:g} Hz holds nothing above {reach:g} Hz; expected more than the band-pass's lower "
+            f"edge of {low:g} Hz: leave the recording out"
+        )
+    sections = sp.butter(ORDER, (low, high), btype="bandpass", fs=SAMPLING_RATE, output="sos")
+    if preprocessing.notch_freq is not None:
+        if preprocessing.notch_freq < high:
+            notch = sp.tf2sos(*sp.iirnotch(preprocessing.notch_freq, NOTCH_Q, fs=SAMPLING_RATE))
+            sections = np.concatenate([sections, notch])
+        else:
+            notes.append(f"no notch at {preprocessing.notch_freq:g} Hz: the band-pass ends at {high:g} Hz")
+    return np.ascontiguousarray(sections, dtype=np.float64), notes
+
+
+def _bridge(row: Row, electrode: str, rate: float) -> tuple[Row, list[NonFinite]]:
+    """Non-finite samples located and replaced by straight lines, so that the filter does not smear them."""
+    finite = np.isfinite(row)
+    if finite.all():
+        return row, []
+    bad = np.flatnonzero(~finite)
+    row[bad] = np.interp(bad, np.flatnonzero(finite), row[finite]) if finite.any() else 0.0
+    return row, [NonFinite(electrode=electrode, first_s=float(bad[0] / rate), count=len(bad))]
+
+
+def _resample(row: Row, rate: float, n: int) -> Row:
+    """`row` at `rate` Hz to `n` samples at 256 Hz; VHQ keeps what lies just below the source's Nyquist frequency."""
+    if rate == SAMPLING_RATE:
+        return row
+    import soxr
+
+    # The resampler takes what lies outside for zero. The row begins at zero; behind its end the last value is held.
+    tail = np.full(max(1, round(_TAIL_S * rate)), row[-1])
+    resampled: Row = soxr.resample(np.concatenate([row, tail]), rate, SAMPLING_RATE, quality="VHQ")[:n]
+    return resampled
+
+
+def _filter(row: Row, sos: npt.NDArray[np.float64]) -> Row:
+    """Causal band-pass and notch of a row that begins at zero.
+
+    A row minus its first sample, filtered from rest, is what the row itself gives from the steady state of its first
+    sample (`sosfilt_zi`): the band-pass takes a constant to zero. So there is no transient at the start.
+    """
+    from scipy import signal as sp
+
+    filtered: Row = sp.sosfilt(sos, row + _IDLE_UV)
+    return filtered
+
+
+def _sigma(row: Row, recorded: npt.NDArray[np.bool_] | None) -> float:
+    """Standard deviation about zero, which is where the band-pass puts the mean.
+
+    The remainder of a mean (transients at the ends, some 1e-4 σ) is not subtracted: it would lift stretches in which
+    nothing was recorded off exact zero, each electrode by another amount.
+    """
+    values = row if recorded is None or not recorded.any() else row[recorded]
+    sigma = float(np.sqrt(np.mean(np.square(values))))
+    return sigma if sigma > 0 else 1.0
+
+
+def _recorded(n: int, gaps: Iterable[Gap]) -> npt.NDArray[np.bool_] | None:
+    """(n,) True where something was recorded; None when that is everywhere."""
+    recorded = None
+    for gap in gaps:
+        if recorded is None:
+            recorded = np.ones(n, dtype=np.bool_)
+        recorded[round(gap.start_s * SAMPLING_RATE) : round(gap.stop_s * SAMPLING_RATE)] = False
+    return recorded
