@@ -91,7 +91,7 @@ def _batches(starts: tuple[int, ...], size: int) -> Iterator[tuple[int, ...]]:
 def _triangle(window: int) -> Signal:
     """(L,) weights that rise to the middle; above zero at the edges, so that a sample seen once is seen."""
     rise = np.arange(1, window + 1, dtype=np.float32)
-    return np.minimum(rise, rise[::-1]) / np.float32((window + 1) / 2)
+    return (np.minimum(rise, rise[::-1]) / ((window + 1) / 2)).astype(np.float32)
 
 
 def _require_cover(name: str, n_samples: int, window: int, stride: int) -> None:
