@@ -16,7 +16,7 @@ class Decomposition:
     """One call of an eigen or singular value decomposition, asked for at `location` (path:line).
 
     `gap` is the smallest distance of two neighbouring values over the largest magnitude, over the whole stack of
-    matrices, from a float64 spectrum of the recorded input; NaN when the input is not finite. `gaps` holds the same
+    matrices, from a float64 spectrum of the input (0 where the computed values are equal); NaN when the input is not finite. `gaps` holds the same
     for each sample, empty when the stack cannot be divided among the samples. `differentiated` says that a gradient
     came back through its vectors: only then does a gap of zero do harm.
     """
@@ -39,15 +39,17 @@ class Decomposition:
 class Observation:
     """The readings of one step, all of them taken before clipping and before any sanitiser.
 
-    `losses` and `output_nonfinite` follow the micro-batches; `state_nonfinite` names parameters, buffers and optimizer
-    states that ended the step non-finite although they began it finite; `discarded` says that a loss scaler threw the
-    update away, which is no harm. `fingerprint` is what a repeat must reproduce, None when the step did not get as far
-    as its gradients. `error` is the exception that a non-finite value caused.
+    `losses` follow the micro-batches; `output_nan` and `output_inf` count elements; `state_nonfinite` names parameters,
+    buffers and optimizer states that ended the step non-finite although they began it finite; `discarded` says that a
+    loss scaler threw the update away, which is no harm. `fingerprint` is what a repeat must reproduce, None when the
+    step did not get as far as its gradients. `error` is the exception that a non-finite value caused, `notes` what a
+    switch did to the weights.
     """
 
     losses: tuple[float, ...] = ()
     outputs: int = 0
-    output_nonfinite: int = 0
+    output_nan: int = 0
+    output_inf: int = 0
     gradient_norm: float = math.nan
     gradients: int = 0
     gradients_nonfinite: tuple[str, ...] = ()
@@ -56,6 +58,7 @@ class Observation:
     decompositions: tuple[Decomposition, ...] = ()
     fingerprint: Mapping[str, Any] | None = None
     error: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def loss(self) -> float:
@@ -73,7 +76,7 @@ class Observation:
         for seen in self.decompositions:
             quantity = EIGENGAP if seen.differentiated else EIGENGAP_DETACHED
             rows.append(("forward", seen.site, quantity, seen.gap, seen.sample))
-        rows.append(("forward", ROOT_SITE, "output.nonfinite", float(self.output_nonfinite), None))
+        rows.append(("forward", ROOT_SITE, "output.nonfinite", float(self.output_nan + self.output_inf), None))
         rows.append(("backward", ROOT_SITE, GRADIENT_NORM, self.gradient_norm, None))
         rows.append(("backward", ROOT_SITE, "gradients.nonfinite", float(len(self.gradients_nonfinite)), None))
         rows.append(("optimizer", ROOT_SITE, "states.nonfinite", float(len(self.state_nonfinite)), None))

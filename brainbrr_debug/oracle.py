@@ -34,11 +34,15 @@ Oracle = Callable[[Observation], Judgement]
 
 
 def harm(seen: Observation) -> Judgement:
-    """Bad when anything that matters is not finite; a step that a loss scaler discards is good."""
+    """Bad when anything that matters is not finite.
+
+    A step that a loss scaler discards is good, and so are outputs that are merely infinite (a mask) while the loss and
+    the gradients are finite.
+    """
     if seen.error is not None:
         return _bad(seen.error)
-    if seen.output_nonfinite:
-        return _bad(f"{seen.output_nonfinite} of {seen.outputs} outputs not finite")
+    if seen.output_nan:
+        return _bad(f"{seen.output_nan} of {seen.outputs} outputs NaN")
     if not all(math.isfinite(loss) for loss in seen.losses):
         return _bad(f"loss {seen.loss}")
     if seen.gradients_nonfinite and not seen.discarded:

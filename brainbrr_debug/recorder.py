@@ -28,8 +28,7 @@ class Recorder:
         names = {id(module): name for name, module in run.model.named_modules()}
         self._decompositions = Decompositions(Ledger(), names)
         self._losses: list[torch.Tensor] = []
-        self._calls_before: list[int] = []
-        self._outputs = self._output_nonfinite = 0
+        self._outputs = self._output_nan = self._output_inf = 0
         self._fingerprint: Mapping[str, Any] | None = None
         self._finite_before: set[str] = set()
         self._before: dict[str, torch.Tensor] = {}
@@ -38,7 +37,7 @@ class Recorder:
         self._finite_before = {name for name, tensor in _state(self._run) if finiteness(tensor).finite}
         if _scales(self._run):
             self._before = {name: p.detach().clone() for name, p in self._run.model.named_parameters()}
-        self._decompositions.attach()
+        self._decompositions.attach(lambda function: function)
         self._decompositions.step = 0
         return self
 
@@ -52,9 +51,10 @@ class Recorder:
         for tensor in leaves(output):
             found = finiteness(tensor)
             self._outputs += found.elements
-            self._output_nonfinite += found.nan + found.inf
+            self._output_nan += found.nan
+            self._output_inf += found.inf
         self._losses.append(loss.detach())
-        self._calls_before.append(len(self._decompositions.calls))
+        self._decompositions.micro_batch += 1
 
     def gradients(self, norm: torch.Tensor | None = None) -> bool:
         """Keep what every gradient is before clipping; True, because a trial goes on to the update."""
@@ -64,43 +64,44 @@ class Recorder:
         self._fingerprint = fingerprint(self._losses, norm, named)
         return True
 
-    def observation(self, error: str | None = None) -> Observation:
+    def observation(self, *, error: str | None = None, notes: tuple[str, ...] = ()) -> Observation:
         """Everything that was seen, after the step has ended or `error` has ended it."""
         print_ = self._fingerprint or {"gradients": {}, "gradient_norm": math.nan}
         gradients = {name: found for name, found in print_["gradients"].items() if found is not None}
         nonfinite = tuple(name for name, found in gradients.items() if found["nan"] or found["inf"])
         ended = [(name, tensor) for name, tensor in _state(self._run) if name in self._finite_before]
-        calls = self._decompositions.calls
         return Observation(
             losses=tuple(float(loss) for loss in self._losses),
             outputs=self._outputs,
-            output_nonfinite=self._output_nonfinite,
+            output_nan=self._output_nan,
+            output_inf=self._output_inf,
             gradient_norm=float(print_["gradient_norm"]),
             gradients=len(gradients),
             gradients_nonfinite=nonfinite,
             state_nonfinite=tuple(name for name, tensor in ended if not finiteness(tensor).finite),
             discarded=bool(nonfinite) and bool(self._before) and self._unchanged(),
-            decompositions=tuple(self._read(place, call) for place, call in enumerate(calls)),
+            decompositions=tuple(self._read(call) for call in self._decompositions.calls),
             fingerprint=self._fingerprint,
             error=error,
+            notes=notes,
         )
 
     def _unchanged(self) -> bool:
         return all(torch.equal(self._before[name], p.detach()) for name, p in self._run.model.named_parameters())
 
-    def _read(self, place: int, call: Call) -> Decomposition:
-        # A decomposition after the last loss is a checkpoint's second forward and belongs to the last micro-batch.
-        micro_batch = sum(place >= count for count in self._calls_before)
-        micro_batch = min(micro_batch, len(self._batch_sizes) - 1)
-        exact = call.exact_gaps(torch.arange(call.gaps.numel())) if call.gaps.numel() else None
-        gaps = call.gaps.reshape(-1).to("cpu", torch.float64) if exact is None else exact.reshape(-1)
+    def _read(self, call: Call) -> Decomposition:
+        observed = call.gaps.reshape(-1).to("cpu", torch.float64)
+        exact = call.exact_gaps(torch.arange(observed.numel())) if observed.numel() else None
+        # Where float32 gave the very same value twice, the gradient divides by zero whatever float64 would have found.
+        gaps = observed if exact is None else torch.where(observed == 0, 0.0, exact.reshape(-1))
+        place = min(call.micro_batch, len(self._batch_sizes) - 1)
         return Decomposition(
             site=call.site,
             op=call.op,
             location=call.location,
-            micro_batch=micro_batch,
+            micro_batch=place,
             gap=float(gaps.min()) if gaps.numel() else math.nan,
-            gaps=gaps_of_samples(gaps, tuple(call.gaps.shape), self._batch_sizes[micro_batch]),
+            gaps=gaps_of_samples(gaps, tuple(call.gaps.shape), self._batch_sizes[place]),
             differentiated=call.differentiated,
         )
 

@@ -1,0 +1,323 @@
+"""Trials: repeats of a captured step with weights, samples, time spans, switches or precision changed.
+
+Every trial builds its run anew, so that none sees what another left behind. An observation is kept by what was asked:
+a second question that needs the same trial gets it for nothing.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import importlib
+import json
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch.utils._pytree import tree_map
+
+from brainbrr_debug.capture import CaptureContent, restore
+from brainbrr_debug.errors import CannotRunHere
+from brainbrr_debug.observation import Observation
+from brainbrr_debug.oracle import Judgement, Oracle
+from brainbrr_debug.recorder import Recorder
+from brainbrr_debug.records import Outcome, dumps
+from brainbrr_debug.rng import RngState
+from brainbrr_debug.samples import Sample, Span, batch_size, keep_samples, replace_spans
+from brainbrr_debug.subject import Batch, Run, Subject, SubjectError, load_subject, plain_step
+from brainbrr_debug.training_state import Restored
+
+Weights = Literal["before", "fresh", "after", "perturbed"]
+PERTURBATION = 1e-4
+"""Standard deviation of a perturbation of a weight, relative to the weight's own magnitude."""
+
+_NOT_FINITE = re.compile(r"\bnan\b|\binf(inity)?\b|not finite|non-?finite|infinite|singular", re.IGNORECASE)
+_SOLVER_FAILED = (torch.linalg.LinAlgError, FloatingPointError)  # type: ignore[attr-defined]
+_FAILURES = (RuntimeError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError, AssertionError, OSError)
+
+
+class OutOfBudget(Exception):
+    """No time left for another trial."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One repeat of the captured step; the defaults repeat it as it was.
+
+    `weights`: the captured ones (before), those of `seed` (fresh; None: the run's own seed), those that the captured
+    step itself leaves behind (after), or the captured ones with noise of `seed` (perturbed). `healthy_batch` puts the
+    healthy batch in place of the captured one. Samples outside `keep` (None: all are kept) and `spans` are replaced by
+    healthy material. `generator` reseeds the step's random numbers; otherwise they are the captured ones.
+    `fresh_optimizer` leaves the captured state of the optimizer and its rates out.
+    """
+
+    weights: Weights = "before"
+    seed: int | None = None
+    healthy_batch: bool = False
+    keep: tuple[Sample, ...] | None = None
+    spans: tuple[Span, ...] = ()
+    switches: tuple[tuple[str, Any], ...] = ()
+    generator: int | None = None
+    fresh_optimizer: bool = False
+    dtype: str | None = None
+    device: str | None = None
+    repeat: int = 0
+
+    def changes(self) -> dict[str, Any]:
+        """Only what differs from the captured step, as plain JSON types."""
+        changed = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value != field.default:
+                changed[field.name] = [list(dataclasses.astuple(s)) for s in value] if field.name == "spans" else value
+        if "switches" in changed:
+            changed["switches"] = dict(self.switches)
+        return changed
+
+    def key(self) -> str:
+        """The same text for the same trial."""
+        return json.dumps(self.changes(), sort_keys=True, default=str)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What came of one trial for one question; `observation` is None when it was skipped."""
+
+    question: str
+    trial: Trial
+    outcome: Outcome
+    reason: str
+    seconds: float
+    observation: Observation | None
+
+    @property
+    def bad(self) -> bool | None:
+        """True, False, or None for cannot tell."""
+        return {Outcome.BAD: True, Outcome.GOOD: False}.get(self.outcome)
+
+
+def load_captured_subject(content: CaptureContent) -> Subject:
+    """The Subject that a capture names, in the captured configuration.
+
+    A class with `from_config` gets the configuration; any other Subject is loaded as it is. Raises CannotRunHere when
+    it cannot be loaded.
+    """
+    try:
+        module, _, attribute = content.subject.partition(":")
+        build = (
+            getattr(getattr(importlib.import_module(module), attribute, None), "from_config", None) if module else None
+        )
+        subject: Subject = build(content.config) if callable(build) else load_subject(content.subject)
+    except (SubjectError, ImportError, ValueError, OSError) as error:
+        raise CannotRunHere(
+            f"the captured subject {content.subject!r} cannot be loaded here: {_one_line(error)}; install its "
+            "package or put its folder on PYTHONPATH"
+        ) from error
+    return subject
+
+
+class Trials:
+    """Runs trials of one capture, counts them, logs them, and stops when the time is up."""
+
+    def __init__(
+        self,
+        content: CaptureContent,
+        subject: Subject,
+        *,
+        log: Path | None = None,
+        deadline: float | None = None,
+        progress: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self.content, self.subject = content, subject
+        self.results: list[Result] = []
+        self.count = 0
+        self._log, self._deadline, self._progress = log, deadline, progress
+        self._seen: dict[str, tuple[Observation | None, str, float]] = {}
+
+    def ask(self, question: str, trial: Trial, oracle: Oracle) -> Result:
+        """The trial's result, from memory when it was run before. Raises OutOfBudget."""
+        known = trial.key() in self._seen
+        observation = self.observation(trial)
+        _, skipped, seconds = self._seen[trial.key()]
+        judgement = Judgement(outcome=Outcome.SKIP, reason=skipped) if observation is None else oracle(observation)
+        result = Result(
+            question=question,
+            trial=trial,
+            outcome=judgement.outcome,
+            reason=judgement.reason,
+            seconds=0.0 if known else seconds,
+            observation=observation,
+        )
+        self.results.append(result)
+        self._write(result, known=known)
+        return result
+
+    def observation(self, trial: Trial) -> Observation | None:
+        """What the trial showed, None when it was skipped; run unless it was before. Raises OutOfBudget."""
+        if trial.key() not in self._seen:
+            self._seen[trial.key()] = self._observe(trial)
+        return self._seen[trial.key()][0]
+
+    def _observe(self, trial: Trial) -> tuple[Observation | None, str, float]:
+        if self._deadline is not None and time.monotonic() > self._deadline:
+            raise OutOfBudget
+        self.count += 1
+        started = time.monotonic()
+        generators = RngState.take()
+        try:
+            return observe(self.content, self.subject, trial), "", time.monotonic() - started
+        except _FAILURES as error:
+            return None, f"{type(error).__name__}: {_one_line(error)}", time.monotonic() - started
+        finally:
+            generators.restore()
+
+    def _write(self, result: Result, *, known: bool) -> None:
+        changes = ", ".join(f"{key}={_short(value)}" for key, value in result.trial.changes().items()) or "as captured"
+        self._progress(f"{self.count:>3}  {result.question:<11} {changes:<60} {result.outcome:<5} {result.reason}")
+        if self._log is not None and not known:
+            line = {"trial": self.count, **as_row(result)}
+            with self._log.open("a", encoding="utf-8") as file:
+                file.write(dumps(line) + "\n")
+
+
+def as_row(result: Result) -> dict[str, Any]:
+    """One line of the trial table."""
+    seen = result.observation
+    gap = None if seen is None else seen.smallest_gap()
+    return {
+        "question": result.question,
+        "changes": json.loads(json.dumps(result.trial.changes(), default=str)),
+        "outcome": result.outcome.value,
+        "reason": result.reason,
+        "seconds": round(result.seconds, 3),
+        "loss": None if seen is None else seen.loss,
+        "gradient_norm": None if seen is None else seen.gradient_norm,
+        "gap": None if gap is None else gap.gap,
+    }
+
+
+def observe(content: CaptureContent, subject: Subject, trial: Trial) -> Observation:
+    """Build the run, set it up as the trial says, do the step, and return what it showed.
+
+    An exception that a non-finite value caused is part of the observation; any other propagates.
+    """
+    run, batches, notes = prepare(content, subject, trial)
+    if trial.weights == "after":
+        _step(run)(batches_of(content, Trial(device=trial.device, dtype=trial.dtype)), _Pass())
+    with Recorder(run, [batch_size(batch) for batch in batches]) as recorder:
+        try:
+            _step(run)(batches, recorder)
+        except (RuntimeError, ValueError, ArithmeticError) as error:
+            if not caused_by_nonfinite(error):
+                raise
+            return recorder.observation(error=f"{type(error).__name__}: {_one_line(error)}", notes=notes)
+        return recorder.observation(notes=notes)
+
+
+def prepare(content: CaptureContent, subject: Subject, trial: Trial) -> tuple[Run, tuple[Batch, ...], tuple[str, ...]]:
+    """The trial's run at the start of its step, its micro-batches on the run's device, and what did not fit.
+
+    A switch may remove or replace modules: then the captured weights of all the others are kept, and said so.
+    """
+    seed = content.seed if trial.seed is None or trial.weights != "fresh" else trial.seed
+    run = subject.build(seed, dict(trial.switches))
+    if trial.weights == "fresh":
+        content.rng.restore()
+        notes: tuple[str, ...] = ()
+    else:
+        fresh = copy.deepcopy(run.optimizer.state_dict()) if trial.fresh_optimizer else None
+        notes = _misfits(restore(content, run, strict=not trial.switches))
+        if fresh is not None:
+            run.optimizer.load_state_dict(fresh)
+    if trial.weights == "perturbed":
+        perturb(run.model, trial.seed or 0)
+    if trial.device is not None:
+        run.model.to(trial.device)
+    if trial.dtype is not None:
+        cast(run, getattr(torch, trial.dtype))
+    batches = batches_of(content, trial)
+    device = next((p.device for p in run.model.parameters()), torch.device("cpu"))
+    batches = tree_map(lambda x: x.to(device) if isinstance(x, torch.Tensor) else x, batches)
+    if trial.generator is not None:
+        torch.manual_seed(trial.generator)
+    return run, batches, notes
+
+
+def batches_of(content: CaptureContent, trial: Trial) -> tuple[Batch, ...]:
+    """The trial's micro-batches: the captured or the healthy ones, altered as the trial says."""
+    healthy = content.healthy_micro_batches
+    batches = tuple(content.micro_batches)
+    if trial.healthy_batch:
+        if not healthy:
+            raise ValueError("the capture holds no healthy batch")
+        batches = tuple(healthy)
+    if trial.keep is not None:
+        batches = keep_samples(batches, healthy, trial.keep)
+    if trial.spans and healthy:
+        batches = replace_spans(batches, healthy, trial.spans)
+    if trial.dtype is not None:
+        dtype = getattr(torch, trial.dtype)
+        batches = tree_map(
+            lambda x: x.to(dtype) if isinstance(x, torch.Tensor) and x.is_floating_point() else x, batches
+        )
+    return batches
+
+
+def caused_by_nonfinite(error: BaseException) -> bool:
+    """Whether a non-finite value made torch give up: a failing step rather than a broken program."""
+    return isinstance(error, _SOLVER_FAILED) or bool(_NOT_FINITE.search(str(error)))
+
+
+def perturb(model: torch.nn.Module, seed: int) -> None:
+    """Multiply every weight by 1 + noise of a standard deviation of `PERTURBATION`; draws from no global generator."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            parameter.mul_((1 + PERTURBATION * noise).to(parameter.device, parameter.dtype))
+
+
+def cast(run: Run, dtype: torch.dtype) -> None:
+    """Model and optimizer state in another floating dtype."""
+    run.model.to(dtype)
+    for entries in run.optimizer.state.values():
+        for key, value in entries.items():
+            if isinstance(value, torch.Tensor) and value.is_floating_point() and key != "step":
+                entries[key] = value.to(dtype)
+
+
+def _misfits(restored: Restored) -> tuple[str, ...]:
+    notes = []
+    if restored.missing:
+        notes.append(f"{len(restored.missing)} weights fresh from the run's seed, first {restored.missing[0]}")
+    if restored.unexpected:
+        notes.append(f"{len(restored.unexpected)} captured weights without a place, first {restored.unexpected[0]}")
+    return tuple(notes)
+
+
+class _Pass:
+    """A Gate that watches nothing: the captured step as an unwatched loop does it."""
+
+    def forward(self, output: Any, loss: torch.Tensor) -> None:
+        """Nothing."""
+
+    def gradients(self, norm: torch.Tensor | None = None) -> bool:
+        """Go on."""
+        return True
+
+
+def _step(run: Run) -> Callable[[Sequence[Batch], Any], None]:
+    return run.step if run.step is not None else plain_step(run)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ",".join(f"{key}={item}" for key, item in value.items())
+    return str(value).replace(" ", "")
