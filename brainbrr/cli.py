@@ -5,13 +5,15 @@ Heavy imports happen inside the command that uses them, so that `--help` answers
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import click
-from brainbrr_debug.main import emit, run
+
+from brainbrr_debug.main import emit, refuse_to_overwrite, run
 
 FORMAT = click.option(
     "--format",
@@ -88,20 +90,90 @@ def _train(
     config: Any, overrides: dict[str, Any], resume: Path | None, checkpoint: Any
 ) -> tuple[dict[str, Any], str, int]:
     """Prepare data, build, train under watch: the document, its text and the exit code."""
-    from brainbrr_debug.rundir import RunDir
-
-    from brainbrr.data.prepare import prepare
+    from brainbrr.data.prepare import prepare, windows
+    from brainbrr.evaluation.validation import validator
+    from brainbrr.training.loop import Trainer
+    from brainbrr.training.observer import Unobserved
     from brainbrr.training.setup import build_setup
     from brainbrr.training.startup import environment, startup_lines
+    from brainbrr.training.tensorboard import scalar_writer
+    from brainbrr_debug.rundir import RunDir
+    from brainbrr_debug.watch import NonFiniteStep
 
     with progress("recordings", live=config.experiment.progress) as advance:
         caches = prepare(config, narrate, advance)
     setup = build_setup(config)
     for line in startup_lines(setup, config, overrides):
         narrate(line)
-    facts = environment(setup, config, overrides)
-    values = config.model_dump(mode="json")
     run_dir = RunDir.open(resume) if resume else RunDir.create(config.experiment.output_dir, config.experiment.name)
+    narrate(f"run         {run_dir.path}")
+    log, close = scalar_writer(run_dir.path / "tensorboard", enabled=config.experiment.tensorboard)
+    watch = _watch(config, setup, run_dir, environment(setup, config, overrides)) if config.watch.enabled else None
+    trainer = Trainer(
+        config,
+        setup,
+        windows(config, caches["train"]),
+        checkpoints=run_dir.path / "checkpoints",
+        observer=watch or Unobserved(),
+        validate=validator(config, caches.get("dev")),
+        narrate=narrate,
+        scalars=log,
+    )
+    if checkpoint is not None:
+        trainer.resume(checkpoint)
+    try:
+        with watch or contextlib.nullcontext():
+            outcome = trainer.train()
+    except NonFiniteStep as stop:
+        document = {"run": str(run_dir.path), "stopped": True, "step": trainer.step, "finding": stop.finding}
+        return {**document, "capture": str(stop.capture_path)}, f"stopped at step {trainer.step}: {stop}", 1
+    except KeyboardInterrupt:
+        resume_command = f"brainbrr train {run_dir.path / 'config.yaml'} --resume {run_dir.path}"
+        narrate(f"interrupted at step {trainer.step}, state saved; to go on: {resume_command}")
+        raise
+    finally:
+        close()
+    return *finished(outcome, watch.counters if watch else {}, setup.step.altered, run_dir.path), 0
+
+
+def _watch(config: Any, setup: Any, run_dir: Any, environment: dict[str, Any]) -> Any:
+    """The Watch that the configuration asks for."""
+    from brainbrr_debug.watch import Watch
+
+    return Watch(
+        setup.model,
+        setup.optimizer,
+        run_dir=run_dir,
+        policy=config.training.on_nonfinite,
+        max_skipped=config.training.max_skipped_steps,
+        healthy_batches=config.watch.healthy_batches,
+        sentinel=config.watch.sentinel,
+        eigengap=config.watch.eigengap,
+        scaler=setup.step.scaler,
+        subject="brainbrr_debug.subjects.brainbrr:DetectorSubject",
+        config=config.model_dump(mode="json"),
+        environment=environment,
+        seed=config.experiment.seed,
+    )
+
+
+def finished(outcome: Any, counters: Any, altered: Any, run_dir: Path) -> tuple[dict[str, Any], str]:
+    """The document of a run that came to its end and its text; whatever was skipped or altered is named."""
+    import dataclasses
+
+    document = {
+        "run": str(run_dir),
+        "stopped": False,
+        **dataclasses.asdict(outcome),
+        "watch": counters,
+        "altered": altered,
+    }
+    quiet = [f"{count} {name}" for name, count in counters.items() if count and name != "steps"]
+    quiet += [f"{count} {name} sanitised" for name, count in altered.items() if count]
+    text = (
+        f"finished {outcome.steps} steps in {outcome.seconds:.0f} s; {', '.join(quiet) or 'nothing skipped or altered'}"
+    )
+    return document, f"{text}\n{run_dir / 'checkpoints' / 'last.pt'}"
 
 
 @cli.command("build-cache")
@@ -139,7 +211,7 @@ def build_cache_command(
             data_dir, cache_dir, split, preprocessing, limit_files=limit_files, jobs=jobs, progress=advance
         )
     emit(report.to_dict(), report.text(), form=form)
-    return 1 if report.failed or (split == "train" and not report.seizures) else 0
+    return 1 if report.failed or (split == "train" and not report.has_seizures) else 0
 
 
 @cli.command("scan-cache")
@@ -209,13 +281,45 @@ def synthesize(
 @FORMAT
 @OUTPUT
 @FORCE
-def evaluate(**options: Any) -> int:
-    """Score CHECKPOINT on the labelled recordings in DATA, per recording and pooled."""
-    from brainbrr.session import run_evaluation
+def evaluate(
+    checkpoint: Path,
+    data: Path,
+    config: Path | None,
+    split: str,
+    thresholds_from: str | None,
+    cache_dir: Path | None,
+    device: str | None,
+    sets: tuple[str, ...],
+    form: str,
+    output: Path | None,
+    force: bool,
+) -> int:
+    """Score CHECKPOINT on the labelled recordings in DATA/edf/SPLIT, per recording and pooled."""
+    from brainbrr.configure import parse_override, with_values
+    from brainbrr.evaluation.checkpointed import evaluate_checkpoint, load_detector
 
-    form, output, force = options.pop("form"), options.pop("output"), options.pop("force")
-    document, text = run_evaluation(**options, narrate=narrate)
-    emit(document, text, form=form, output=output, force=force)
+    refuse_to_overwrite(output, force=force)
+    detector, found = load_detector(checkpoint, resolve(config, ())[0] if config else None)
+    changes = dict(parse_override(override) for override in sets)
+    found = with_values(found, {**changes, "experiment.device": device or "auto"})
+    with progress("recordings") as advance:
+        report = evaluate_checkpoint(
+            detector,
+            found,
+            data,
+            split=split,
+            thresholds_from=thresholds_from,
+            cache_dir=cache_dir,
+            narrate=narrate,
+            progress=advance,
+        )
+    emit(
+        report.to_dict(),
+        f"{table(report.rows())}\n\n{table(report.point_rows())}",
+        form=form,
+        output=output,
+        force=force,
+    )
     return 0
 
 
@@ -225,36 +329,41 @@ def evaluate(**options: Any) -> int:
 @FORMAT
 def info(config: Path, sets: tuple[str, ...], form: str) -> int:
     """Stages, shapes, parameters, memory and backends of the detector that CONFIG describes."""
-    from brainbrr.session import describe
+    from brainbrr.models.inventory import inventory
 
-    resolved, overrides = resolve(config, sets)
-    document, text = describe(resolved, overrides)
-    emit(document, text, form=form)
+    resolved, _ = resolve(config, sets)
+    found = inventory(resolved)
+    emit(found.to_dict(), f"{table(found.rows())}\n\n{found.summary()}", form=form)
     return 0
 
 
-class progress:
-    """A live bar on a terminal, a plain line every so often elsewhere; yields advance(done, total, name)."""
+def table(rows: list[list[str]]) -> str:
+    """Rows as aligned columns; the first row is the header."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
 
-    def __init__(self, what: str) -> None:
-        self.what = what
-        self.shown = -1
-        self.live = sys.stderr.isatty()
 
-    def __enter__(self) -> Callable[[int, int, str], None]:
-        return self._advance
+@contextlib.contextmanager
+def progress(what: str, *, live: bool = True) -> Iterator[Callable[[int, int, str], None]]:
+    """A live bar on a terminal, a plain line each tenth elsewhere; yields `advance(done, total, name)`."""
+    if not (live and sys.stderr.isatty()):
+        tenths: set[int] = set()
 
-    def _advance(self, done: int, total: int, name: str = "") -> None:
-        share = int(10 * done / max(1, total))
-        if self.live:
-            filled = "━" * (4 * share)
-            click.echo(f"\r{filled:<40} {done}/{total} {self.what}  {name:<40.40}", err=True, nl=done >= total)
-        elif share != self.shown:
-            narrate(f"{done}/{total} {self.what}  {name}")
-        self.shown = share
+        def line(done: int, total: int, name: str) -> None:
+            if (tenth := 10 * done // max(1, total)) not in tenths:
+                tenths.add(tenth)
+                narrate(f"{done}/{total} {what}  {name}")
 
-    def __exit__(self, *exception: object) -> None:
-        return None
+        yield line
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what)
+        yield lambda done, total, name: bar.update(task, completed=done, total=total, description=f"{what}  {name}")
 
 
 def main() -> None:

@@ -15,8 +15,14 @@ SPLITS = ("train", "dev")
 class DataError(ValueError):
     """Data that cannot be trained on: what was found, what was expected, what to do."""
 
+    exit_code = 1
 
-def prepare(config: Config, narrate: Callable[[str], None] = lambda line: None) -> dict[str, Cache]:
+
+Narrate = Callable[[str], None]
+Progress = Callable[[int, int, str], None]
+
+
+def prepare(config: Config, narrate: Narrate = lambda line: None, progress: Progress | None = None) -> dict[str, Cache]:
     """The caches of train and dev, built first where needed.
 
     Raises DataError when the training split holds no seizure (with the counts), and what reading, caching and
@@ -33,9 +39,12 @@ def prepare(config: Config, narrate: Callable[[str], None] = lambda line: None) 
             artefacts=data.synthetic.artefacts,
             seed=config.experiment.seed if data.synthetic.seed is None else data.synthetic.seed,
             splits=SPLITS,
+            progress=progress,
         )
         narrate(f"corpus      wrote {report.recordings} synthetic recordings ({report.hours:.1f} h) to {data.data_dir}")
-    caches = {split: _cache(config, split, narrate) for split in SPLITS if (data.data_dir / "edf" / split).is_dir()}
+    caches = {
+        split: _cache(config, split, narrate, progress) for split in SPLITS if (data.data_dir / "edf" / split).is_dir()
+    }
     if "train" not in caches:
         raise DataError(f"{data.data_dir}: no folder edf/train; expected recordings in edf/{{train,dev,eval}}")
     check_patients(data.cache_dir)
@@ -43,10 +52,16 @@ def prepare(config: Config, narrate: Callable[[str], None] = lambda line: None) 
     return caches
 
 
-def _cache(config: Config, split: str, narrate: Callable[[str], None]) -> Cache:
+def _cache(config: Config, split: str, narrate: Narrate, progress: Progress | None) -> Cache:
     data = config.data
     report = build_cache(
-        data.data_dir, data.cache_dir, split, config.preprocessing, limit_files=data.limit_files, jobs=1
+        data.data_dir,
+        data.cache_dir,
+        split,
+        config.preprocessing,
+        limit_files=data.limit_files,
+        jobs=1,
+        progress=progress,
     )
     narrate(f"cache       {split}: {report.summary()}")
     return open_cache(

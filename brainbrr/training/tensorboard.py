@@ -7,12 +7,16 @@ from pathlib import Path
 
 from brainbrr.config import ConfigError
 
+Log = Callable[[int, dict[str, float]], None]
 
-def scalar_writer(folder: Path) -> tuple[Callable[[int, dict[str, float]], None], Callable[[], None]]:
-    """A function that logs named values at a step, and one that closes the log.
 
-    Raises ConfigError when TensorBoard is not installed.
+def scalar_writer(folder: Path, *, enabled: bool) -> tuple[Log, Callable[[], None]]:
+    """A function that logs named values at a step, and one that closes the log; both idle unless `enabled`.
+
+    Raises ConfigError when TensorBoard is asked for and not installed.
     """
+    if not enabled:
+        return lambda step, values: None, lambda: None
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
