@@ -1,0 +1,1 @@
+"""The parts of the synthetic corpus: geometry, noise, background, seizures, look-alikes, artefacts, plan, corpus."""
