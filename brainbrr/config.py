@@ -223,7 +223,7 @@ class Hysteresis(Section):
 
 
 class Morphology(Section):
-    """Opening, then closing of the event mask; odd numbers of samples, 1 does nothing."""
+    """Opening, then closing of the event mask; lengths in samples, 1 does nothing."""
 
     opening: int = Field(11, ge=1)
     closing: int = Field(31, ge=1)
@@ -234,6 +234,12 @@ class Duration(Section):
 
     min: float = Field(3.0, ge=0)
     max: float = Field(600.0, gt=0)
+
+    @model_validator(mode="after")
+    def _order(self) -> Self:
+        if self.min >= self.max:
+            raise ValueError(f"min is {self.min:g} s and max {self.max:g} s; expected min < max")
+        return self
 
 
 class Events(Section):
@@ -255,7 +261,9 @@ class Postprocessing(Section):
 class Evaluation(Section):
     """Evaluation of whole recordings."""
 
-    fa_rates: tuple[float, ...] = Field((10.0, 5.0, 2.5, 1.0), description="false alarms per 24 h")
+    fa_rates: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        (10.0, 5.0, 2.5, 1.0), min_length=1, description="false alarms per 24 h"
+    )
     stride: float = Field(30.0, gt=0, description="distance of window starts in overlap-add, s")
     batch_size: int = Field(8, ge=1)
 
@@ -291,6 +299,21 @@ class Config(Section):
     evaluation: Evaluation = Evaluation()
     experiment: Experiment = Experiment()
     watch: WatchConfig = WatchConfig()
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.evaluation.stride > self.data.window_size:
+            raise ValueError(
+                f"evaluation.stride is {self.evaluation.stride:g} s and data.window_size {self.data.window_size:g} s; "
+                "expected windows that leave no gap: lower evaluation.stride"
+            )
+        metric = self.training.early_stopping.metric
+        known = {f"sensitivity_at_{rate:g}fa" for rate in self.evaluation.fa_rates} | {"loss", "auroc"}
+        if metric not in known:
+            raise ValueError(
+                f"training.early_stopping.metric is {metric}, which is never computed; add its rate to evaluation.fa_rates"
+            )
+        return self
 
     @model_validator(mode="before")
     @classmethod

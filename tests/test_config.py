@@ -117,3 +117,22 @@ def test_the_platforms_differ_in_what_is_known_to_differ() -> None:
         assert (post.hysteresis.tau_on, post.hysteresis.tau_off) == (0.86, 0.78)
         assert (post.duration.min, post.duration.max) == (3, 600)
         assert config.training.early_stopping.patience == 5
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"data": {"window_size": 10}}, r"evaluation\.stride is 30 s and data\.window_size 10 s"),
+        (
+            {"evaluation": {"fa_rates": [5]}, "training": {"early_stopping": {"metric": "sensitivity_at_10fa"}}},
+            "never computed",
+        ),
+        ({"postprocessing": {"duration": {"min": 5, "max": 5}}}, "expected min < max"),
+        ({"postprocessing": {"hysteresis": {"tau_on": 0.5, "tau_off": 0.6}}}, "expected tau_off <= tau_on"),
+        ({"preprocessing": {"bandpass": [1, 128]}}, "expected 0 < low < high < 128"),
+        ({"model": {"tcn": {"kernel_size": 4}}}, "expected an odd number"),
+    ],
+)
+def test_sections_that_do_not_agree_say_what_to_change(values, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build_config(values)
