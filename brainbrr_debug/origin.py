@@ -1,0 +1,253 @@
+"""Names the operation in which a training failure was born, the line that called it, and why; and proves it.
+
+Steps run untraced until something harmful happens. Then the very step is re-enacted from the state it started from,
+under a tracer, and once more for each suspect with only that suspect's bad elements made finite: what heals is the
+cause, what does not is acquitted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from brainbrr_debug.mechanisms import explain
+from brainbrr_debug.records import Origin
+from brainbrr_debug.subject import Batch, Run, Step, plain_step
+from brainbrr_debug.tracing import harm
+from brainbrr_debug.tracing.finiteness import kind_name, kinds
+from brainbrr_debug.tracing.harm import Symptom
+from brainbrr_debug.tracing.memento import Memento
+from brainbrr_debug.tracing.proof import Conviction, Court
+from brainbrr_debug.tracing.reenactment import Reenactment, Scope, Stage, Unobserved
+
+PATIENCE = 40.0  # seconds after which suspects are no longer tried
+
+
+def diagnose(
+    model: Any,
+    batches: Iterable[Any],
+    loss_fn: Callable[[Any, Any], torch.Tensor],
+    optimizer: Any,
+    *,
+    max_steps: int | None = None,
+    in_place: bool = False,
+) -> Origin:
+    """Train on `batches` until something harmful happens, and return where it was born.
+
+    A batch is `(inputs, target)`, inputs a tuple; a step is zero_grad, `model(*inputs)`, `loss_fn(output, target)`,
+    backward, `optimizer.step()`. At most `max_steps` batches are drawn. Model, optimizer, batches and the global random
+    generators are left as they were found, unless `in_place`: then as the training would have left them.
+
+    Raises whatever the program raises, unless a non-finite value caused it.
+    """
+    entry = Memento([model, optimizer, loss_fn])
+    session = _Session(model, loss_fn, optimizer)
+    try:
+        for number, batch in enumerate(itertools.islice(batches, max_steps)):
+            origin = session.step(number, _as_batch(batch))
+            if origin is not None:
+                return origin
+        return Origin(healthy=True)
+    finally:
+        if not in_place:
+            session.restore_batches()
+            entry.restore()
+
+
+def trace_step(
+    run: Run,
+    micro_batches: Sequence[Batch],
+    step_fn: Step | None = None,
+    *,
+    number: int = 0,
+    strict: bool | None = None,
+) -> Origin:
+    """The origin of a failure in one step of `run`, which stands at the start of that step.
+
+    `step_fn` is the program's step (default: `run.step`, else the plain one). With `strict`, a non-finite output or
+    gradient that the step shows its gate counts as harmful, even if the program goes on to clean it; the default is
+    strict unless the run scales its loss. `number` is what `Origin.step` will say. The run is left as it was found.
+    """
+    step = step_fn or run.step or plain_step(run)
+    if strict is None:
+        strict = not any(hasattr(thing, "get_scale") for thing in run.extra_state.values())
+    start = Memento([run, micro_batches, step])
+
+    def play(scope: Scope) -> list[Symptom]:
+        gate = _Gate(run, scope, strict=strict)
+        with gate.listening():
+            step(micro_batches, gate)
+        return gate.symptoms
+
+    stage = Stage(model=run.model, optimizer=run.optimizer, batches=micro_batches, play=play, start=start)
+    try:
+        finding = _investigate(stage)
+        return Origin(healthy=True) if finding is None else _origin(finding, number)
+    finally:
+        start.restore()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Finding:
+    conviction: Conviction
+    mechanism: str
+    explanation: str
+    replays: int
+
+
+def _investigate(stage: Stage) -> _Finding | None:
+    """The culprit of a step; None if it does no harm. Raises the step's own exception if nothing bad caused it."""
+    reenactment = Reenactment(stage)
+    baseline = reenactment.replay()
+    if baseline.healthy:
+        return None
+    court = Court(reenactment, baseline, deadline=time.monotonic() + PATIENCE)
+    conviction = court.convict()
+    if baseline.error is not None and (conviction is None or conviction.proof != "healed"):
+        raise baseline.error
+    if conviction is None or _only_on_purpose(conviction, baseline.symptoms):
+        return None
+    replays = reenactment.count
+    evidence = reenactment.replay(watched=conviction.event.op_index).evidence
+    with torch.no_grad():
+        told = explain(conviction.event, evidence)
+    return _Finding(conviction=conviction, mechanism=told.mechanism, explanation=told.sentence, replays=replays)
+
+
+def _only_on_purpose(conviction: Conviction, symptoms: Sequence[Symptom]) -> bool:
+    """A constant that somebody wrote into a buffer or a state on purpose (a mask of −inf) does no harm there."""
+    return conviction.event.deliberate and all(s.what in ("buffer", "optimizer state") for s in symptoms)
+
+
+def _origin(finding: _Finding, step: int) -> Origin:
+    event = finding.conviction.event
+    return Origin(
+        healthy=False,
+        step=step,
+        phase=event.phase,
+        module=event.module,
+        op=event.op,
+        node=event.node if event.phase == "backward" else None,
+        kind=kind_name(event.found),
+        location=None if event.phase == "data" else event.location,
+        mechanism=finding.mechanism,
+        explanation=finding.explanation,
+        proof=finding.conviction.proof,
+        replays=finding.replays,
+    )
+
+
+class _Session:
+    """The steps of one `diagnose`."""
+
+    def __init__(self, model: Any, loss_fn: Callable[[Any, Any], torch.Tensor], optimizer: Any) -> None:
+        self._model = model
+        self._loss_fn = loss_fn
+        self._optimizer = optimizer
+        self._changed_batches: list[Memento] = []
+
+    def step(self, number: int, batch: Batch) -> Origin | None:
+        """Run one step cheaply; the origin if it did harm."""
+        start = Memento([self._model, self._optimizer, self._loss_fn, batch])
+        known = harm.nan_floats(self._model, self._optimizer)
+        error: Exception | None = None
+        symptoms: list[Symptom] = []
+        try:
+            symptoms = self._play(batch, Unobserved())
+        except Exception as caught:  # noqa: BLE001 - raised again below unless a non-finite value caused it
+            error = caught
+        with torch.no_grad():
+            symptoms += harm.symptoms_of_state(self._model, self._optimizer, start, known)
+        if not symptoms and error is None:
+            return None
+        after = Memento([self._model, self._optimizer, self._loss_fn, batch])
+        stage = Stage(
+            model=self._model,
+            optimizer=self._optimizer,
+            batches=[batch],
+            play=lambda scope: self._play(batch, scope),
+            start=start,
+            known=known,
+        )
+        try:
+            finding = _investigate(stage)
+        finally:
+            after.restore()
+        if finding is not None:
+            return _origin(finding, number)
+        if error is not None:
+            raise error
+        return None
+
+    def restore_batches(self) -> None:
+        """Undo what the program did to the batches."""
+        for memento in reversed(self._changed_batches):
+            memento.restore()
+
+    def _play(self, batch: Batch, scope: Scope) -> list[Symptom]:
+        inputs, target = batch
+        self._optimizer.zero_grad()
+        scope.enter("forward")
+        output = self._model(**inputs) if isinstance(inputs, Mapping) else self._model(*inputs)
+        scope.enter("loss")
+        loss = self._loss_fn(output, target)
+        scope.enter("backward")
+        loss.backward()  # type: ignore[no-untyped-call]
+        scope.enter("optimizer")
+        self._optimizer.step()
+        return _loss_symptoms(loss)
+
+
+def _loss_symptoms(loss: Any) -> list[Symptom]:
+    with torch.no_grad():
+        found = kinds(loss) if isinstance(loss, torch.Tensor) else 0
+    return [Symptom(what="loss", name="loss", found=found, tensor=loss)] if found else []
+
+
+def _as_batch(batch: Any) -> Batch:
+    inputs, target = batch
+    return (inputs if isinstance(inputs, (tuple, list, Mapping)) else (inputs,)), target  # type: ignore[return-value]
+
+
+class _Gate:
+    """The gate of a step that is being re-enacted: lets everything pass, and notes what was bad."""
+
+    def __init__(self, run: Run, scope: Scope, *, strict: bool) -> None:
+        self.symptoms: list[Symptom] = []
+        self._run = run
+        self._scope = scope
+        self._strict = strict
+
+    def forward(self, output: Any, loss: torch.Tensor) -> None:
+        """Note a bad loss, and a bad output where that counts."""
+        self.symptoms += _loss_symptoms(loss)
+        self._scope.enter("backward")
+
+    def gradients(self, norm: torch.Tensor | None = None) -> bool:
+        """Note bad gradients where they count; the update goes on."""
+        if self._strict:
+            with torch.no_grad():
+                for name, parameter in self._run.model.named_parameters():
+                    if parameter.grad is not None and (found := kinds(parameter.grad)):
+                        self.symptoms.append(Symptom(what="gradient", name=name, found=found, tensor=parameter.grad))
+        self._scope.enter("optimizer")
+        return True
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """While inside, the scope hears when the model's forward pass begins."""
+
+        def enter(module: torch.nn.Module, inputs: Any) -> None:
+            self._scope.enter("loss")  # inside the model the module on the stack decides
+
+        handle = self._run.model.register_forward_pre_hook(enter)
+        try:
+            yield
+        finally:
+            handle.remove()

@@ -1,0 +1,174 @@
+"""Watches the nodes of every backward pass of a step: the one of the loss, and those inside a forward pass.
+
+Every call of the autograd engine from Python goes through one function of torch. While a step is traced it is
+replaced, and hooks are put on all nodes below the call's roots for the length of that call.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch.autograd.graph import GradientEdge, Node
+
+from brainbrr_debug.tracing.finiteness import INF, NAN, bad_elements, fill_finite_, kinds, values
+from brainbrr_debug.tracing.tracer import Tracer
+
+Gradients = tuple[torch.Tensor | None, ...]
+
+
+class BackwardWatch:
+    """Feeds a Tracer with the births in backward nodes."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        self._tracer = tracer
+        self._occurrences: collections.Counter[tuple[int, str]] = collections.Counter()
+
+    @contextlib.contextmanager
+    def attached(self) -> Iterator[None]:
+        """While inside, every backward pass is watched."""
+        engine = torch.autograd._engine_run_backward  # type: ignore[attr-defined]
+        torch.autograd._engine_run_backward = _watched_engine(engine, self)  # type: ignore[attr-defined]
+        try:
+            yield
+        finally:
+            torch.autograd._engine_run_backward = engine  # type: ignore[attr-defined]
+
+    @contextlib.contextmanager
+    def running(self, roots: Sequence[torch.Tensor | GradientEdge]) -> Iterator[None]:
+        """Hooks on every node below `roots`, for one run of the engine."""
+        tracer = self._tracer
+        handles = [handle for node in _nodes_below(roots) for handle in self._hook(node)]
+        outer = tracer.in_node
+        tracer.engine_depth += 1
+        tracer.in_node = False
+        try:
+            yield
+        finally:
+            tracer.engine_depth -= 1
+            tracer.in_node = outer
+            for handle in handles:
+                handle.remove()
+
+    def _hook(self, node: Node) -> Iterator[Any]:
+        def enter(gradients: Gradients) -> None:
+            self._tracer.in_node = True
+            self._place(node)
+
+        def leave(produced: Gradients, received: Gradients) -> Gradients | None:
+            self._tracer.in_node = False
+            return self._judge(node, produced, received)
+
+        yield node.register_prehook(enter)
+        if not _accumulates(node):
+            yield node.register_hook(leave)
+
+    def _place(self, node: Node) -> None:
+        """Births between nodes (a tensor hook, gradients added up) belong to the node that is about to run."""
+        if not self._tracer.unplaced:
+            return
+        record = self._tracer.record_of(node._sequence_nr(), mutating=_copies_slices(node))
+        for event in self._tracer.unplaced:
+            event.node = node.name()
+            if record is not None:
+                event.module, event.location = record.module, record.location
+        self._tracer.unplaced.clear()
+
+    def _judge(self, node: Node, produced: Gradients, received: Gradients) -> Gradients | None:
+        tracer = self._tracer
+        with tracer.aside():
+            out_kinds = _kinds(produced)
+            if not out_kinds:
+                return None
+            in_kinds = _kinds(received)
+            parents = tracer.lineage_of(*_tensors(received))
+            born = NAN | INF if not in_kinds else (NAN if in_kinds == INF else 0)
+            if not out_kinds & born:
+                for tensor in _tensors(produced):
+                    tracer.reach(tensor, parents)
+                return None
+            record = tracer.record_of(node._sequence_nr(), mutating=_copies_slices(node))
+            identity = (record.index if record else -1, node.name())
+            self._occurrences[identity] += 1
+            event = tracer.backward_event(
+                node=node.name(),
+                occurrence=self._occurrences[identity],
+                record=record,
+                found=out_kinds & born,
+                count=sum(int(bad_elements(p, born).sum()) for t in _tensors(produced) for p in values(t)),
+                parents=parents,
+            )
+            for tensor in _tensors(produced):
+                if kinds(tensor):
+                    tracer.reach(tensor, event.lineage)
+        if not event.patched:
+            return None
+        return tuple(_patched(tensor, born, tracer) if tensor is not None else None for tensor in produced)
+
+
+def engine_code() -> Any:
+    """The code object that marks the start of a backward pass on the stack."""
+    return _run_engine.__code__
+
+
+def _run_engine(engine: Callable[..., Any], watch: BackwardWatch, roots: Any, args: Any, kwargs: Any) -> Any:
+    with watch.running(roots):
+        return engine(roots, *args, **kwargs)
+
+
+def _watched_engine(engine: Callable[..., Any], watch: BackwardWatch) -> Callable[..., Any]:
+    def run(roots: Any, *args: Any, **kwargs: Any) -> Any:
+        return _run_engine(engine, watch, roots, args, kwargs)
+
+    return run
+
+
+def _nodes_below(roots: Sequence[torch.Tensor | GradientEdge]) -> list[Node]:
+    pending = [root.node if isinstance(root, GradientEdge) else root.grad_fn for root in roots]
+    seen: dict[Node, None] = {}
+    while pending:
+        node = pending.pop()
+        if node is None or node in seen:
+            continue
+        seen[node] = None
+        pending.extend(following for following, _ in node.next_functions)
+    return list(seen)
+
+
+def _accumulates(node: Node) -> bool:
+    return node.name() == "torch::autograd::AccumulateGrad"
+
+
+def _copies_slices(node: Node) -> bool:
+    return node.name() == "torch::autograd::CopySlices"
+
+
+def _tensors(gradients: Gradients) -> list[torch.Tensor]:
+    return [tensor for tensor in gradients if tensor is not None]
+
+
+def _kinds(gradients: Gradients) -> int:
+    found = 0
+    for tensor in _tensors(gradients):
+        found |= kinds(tensor)
+    return found
+
+
+def _patched(tensor: torch.Tensor, born: int, tracer: Tracer) -> torch.Tensor:
+    """`tensor` with its bad elements zero; differentiable where the engine was asked to record a graph."""
+    if not kinds(tensor) & born:
+        return tensor
+    if tensor.layout == torch.strided:
+        before, tracer._busy = tracer._busy, True
+        try:
+            return torch.where(bad_elements(tensor, born), torch.zeros_like(tensor), tensor)
+        finally:
+            tracer._busy = before
+    with tracer.aside():
+        copy = tensor.clone()
+        for part in values(copy):
+            fill_finite_(part, bad_elements(part, born), "zero")
+        return copy

@@ -1,0 +1,277 @@
+"""A dispatch mode that watches one training step: births in every operation, and what each of them reaches."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from brainbrr_debug.records import Phase
+from brainbrr_debug.tracing.births import (
+    Births,
+    Signature,
+    find_births,
+    mutated_arguments,
+    scalar_kinds_in,
+    signature,
+    tensors_in,
+)
+from brainbrr_debug.tracing.events import Event, Intervention, Record
+from brainbrr_debug.tracing.finiteness import bad_elements, fill_finite_, kinds, values
+from brainbrr_debug.tracing.locations import Locator, Place
+from brainbrr_debug.tracing.memento import storage_key
+
+_sequence_number = torch._C._autograd._get_sequence_nr
+_UNBORN: frozenset[int] = frozenset()
+
+
+class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Watches one step and makes the births chosen by an `Intervention` finite as they happen.
+
+    After the step: `events` in order, `lineage_of(tensor)` the events whose bad values reached a tensor, `read` the
+    storages whose contents an operation used, `raised_in` the lineage of the operation that raised, if one did.
+    """
+
+    def __init__(self, locator: Locator, intervention: Intervention, *, watched: int | None = None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.locator = locator
+        self.intervention = intervention
+        self.events: list[Event] = []
+        self.index = 0
+        self.read: set[int] = set()
+        self.engine_depth = 0
+        self.in_node = False
+        self.unplaced: list[Event] = []
+        self.evidence: list[Any] = []
+        self._watched = watched
+        self._phase: Phase = "forward"
+        self._region: str = ""
+        self._lineage: dict[int, frozenset[int]] = {}
+        self._records: dict[int, list[Record]] = {}
+        self._sequence = _sequence_number()
+        self._busy = False
+        self._signatures: dict[Any, Signature] = {}
+        self._running: list[torch.Tensor] | None = None
+        self._read_out = 0
+        self._read_out_lineage = _UNBORN
+
+    # What the runner of the step says.
+
+    def enter(self, region: str) -> None:
+        """The step goes on to `region`: "forward", "loss", "backward" or "optimizer"."""
+        self._phase = "optimizer" if region == "optimizer" else "forward"
+        self._region = {"loss": "<loss>", "optimizer": "<optimizer>"}.get(region, "")
+
+    def arrive(self, label: str, phase: Phase, module: str, tensor: torch.Tensor, *, deliberate: bool) -> None:
+        """A tensor that is bad before the step begins."""
+        with self.aside():
+            found = kinds(tensor)
+            event = self._new_event(
+                key=("arrival", label), phase=phase, op="data", module=module, found=found,
+                deliberate=deliberate, arrival=label, parents=_UNBORN,
+            )  # fmt: skip
+            if event.patched:
+                _make_finite(tensor, self.intervention)
+            else:
+                self._reach(tensor, event.lineage)
+
+    def backward_event(
+        self, *, node: str, occurrence: int, record: Record | None, found: int, count: int, parents: frozenset[int]
+    ) -> Event:
+        """A backward node that turned finite gradients into bad ones."""
+        return self._new_event(
+            key=("node", record.index if record else -1, node, occurrence),
+            phase="backward",
+            op=record.op if record else node,
+            module=record.module if record else self._region,
+            location=record.location if record else None,
+            node=node, found=found, op_index=record.index if record else None, count=count,
+            parents=parents | (record.lineage if record else _UNBORN),
+        )  # fmt: skip
+
+    def reach(self, tensor: torch.Tensor, lineage: frozenset[int]) -> None:
+        """Bad values behind the events `lineage` are in `tensor`."""
+        self._reach(tensor, lineage)
+
+    # What the rest of the package asks.
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Operations inside are our own: neither watched nor recorded by autograd."""
+        before, self._busy = self._busy, True
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self._busy = before
+
+    def lineage_of(self, *tensors: torch.Tensor) -> frozenset[int]:
+        """Numbers of the events whose bad values are in any of the `tensors`."""
+        found = _UNBORN
+        for tensor in tensors:
+            for part in values(tensor):
+                found |= self._lineage.get(storage_key(part), _UNBORN)
+        return found
+
+    @property
+    def raised_in(self) -> frozenset[int]:
+        """The lineage of what the operation that raised an exception had been given."""
+        return self.lineage_of(*self._running) if self._running else _UNBORN
+
+    def record_of(self, sequence: int, *, mutating: bool) -> Record | None:
+        """The record of the forward operation whose autograd node has this sequence number."""
+        for number in range(sequence, max(sequence - 8, -1), -1):
+            found = [record for record in self._records.get(number, ()) if record.mutates or not mutating]
+            if found:
+                return found[-1] if mutating else found[0]
+        return None
+
+    # Dispatch.
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if self._busy:
+            return func(*args, **kwargs)
+        sign = self._signatures.get(func) or self._signatures.setdefault(func, signature(func))
+        index, self.index = self.index, self.index + 1
+        record = self._record(sign, index, args)
+        if sign.view and index != self._watched:
+            return func(*args, **kwargs)
+        given = tensors_in((args, kwargs))
+        mutated = mutated_arguments(sign, args, kwargs)
+        with self.aside():
+            self._note_reads(sign, given, mutated)
+            past = {id(tensor): tensor.detach().clone() for tensor in mutated if values(tensor)}
+        self._running = given
+        result = func(*args, **kwargs)
+        self._running = None
+        with self.aside():
+            self._after(func, sign, index, record, args, kwargs, result, mutated, past)
+        return result
+
+    def _record(self, sign: Signature, index: int, args: Any) -> Record | None:
+        """A record when autograd has just made a node for this operation."""
+        sequence = _sequence_number()
+        if sequence <= self._sequence:
+            return None
+        self._sequence = sequence
+        place = self.locator.place()
+        record = Record(
+            index=index,
+            op=place.function or sign.name,
+            module=self._module(place),
+            location=place.location,
+            mutates=bool(sign.mutated),
+        )
+        self._records.setdefault(sequence - 1, []).append(record)
+        return record
+
+    def _module(self, place: Place) -> str:
+        if self._phase == "optimizer":
+            return self._region
+        return place.module if place.module is not None else self._region
+
+    def _note_reads(self, sign: Signature, given: list[torch.Tensor], mutated: list[torch.Tensor]) -> None:
+        skipped = {id(tensor) for tensor in mutated} if sign.overwritten else set()
+        self.read.update(storage_key(tensor) for tensor in given if id(tensor) not in skipped)
+
+    def _after(
+        self, func: Any, sign: Signature, index: int, record: Record | None, args: Any, kwargs: Any, result: Any,
+        mutated: list[torch.Tensor], past: dict[int, torch.Tensor],
+    ) -> None:  # fmt: skip
+        if index == self._watched:
+            self.evidence = [func, args, kwargs, result, past]
+        outputs = [*tensors_in(result), *mutated]
+        bad = [(place, tensor) for place, tensor in enumerate(outputs) if kinds(tensor)]
+        scalars = scalar_kinds_in(result)
+        if not bad and not scalars:
+            self._forget(result, mutated)
+            return
+        parents = self.lineage_of(*tensors_in((args, kwargs)))
+        if scalar_kinds_in((args, kwargs)) & self._read_out:
+            parents |= self._read_out_lineage
+        if scalars:  # `.item()` of a bad tensor: from here on the number travels through Python
+            self._read_out |= scalars
+            self._read_out_lineage |= parents
+        born = find_births(func, sign, args, kwargs, bad, past, self._read_out) if bad else None
+        lineage = parents
+        if born is not None:
+            lineage = self._judge(born, sign, index, parents)
+        for _, tensor in bad:
+            self._reach(tensor, lineage)
+        self._name_arrivals(lineage, sign, index)
+        if record is not None:
+            record.lineage = lineage
+
+    def _judge(self, born: Births, sign: Signature, index: int, parents: frozenset[int]) -> frozenset[int]:
+        """Turn births into an event (or none, inside a backward node); the lineage of the operation's results."""
+        place = self.locator.place()
+        if self.engine_depth and self.in_node and not place.recomputed:
+            return parents  # part of a backward formula: judged when the node is done
+        op = place.function or sign.name
+        module = self._module(place)
+        if place.recomputed and (twin := self._twin(op, place.location)) is not None:
+            if twin.patched:
+                _patch(born, self.intervention)
+            return parents | twin.lineage
+        event = self._new_event(
+            key=("op", index, sign.name),
+            phase="backward" if self.engine_depth and not place.recomputed else self._phase,
+            op=op, module=module, location=place.location, found=born.found, op_index=index,
+            deliberate=born.deliberate, parents=parents, count=born.count,
+        )  # fmt: skip
+        if event.phase == "backward" and not place.in_engine:
+            event.location = None
+            self.unplaced.append(event)
+        if event.patched:
+            _patch(born, self.intervention)
+        return event.lineage
+
+    def _twin(self, op: str, location: str | None) -> Event | None:
+        """The event of the forward pass that this recomputation repeats."""
+        for event in self.events:
+            if event.phase == "forward" and event.op == op and event.location == location:
+                return event
+        return None
+
+    def _new_event(self, *, parents: frozenset[int], **fields: Any) -> Event:
+        number = len(self.events)
+        event = Event(number=number, position=self.index, **fields)
+        event.lineage = parents | {number}
+        event.patched = self.intervention.patches(event)
+        self.events.append(event)
+        return event
+
+    def _name_arrivals(self, lineage: frozenset[int], sign: Signature, index: int) -> None:
+        """A bad parameter or state is reported as the first operation that read it."""
+        for number in lineage:
+            event = self.events[number]
+            if event.arrival is not None and event.phase != "data" and event.op_index is None:
+                place = self.locator.place()
+                event.op = place.function or sign.name
+                event.op_index, event.location, event.phase = index, place.location, self._phase
+                event.module = self._module(place)
+
+    def _reach(self, tensor: torch.Tensor, lineage: frozenset[int]) -> None:
+        for part in values(tensor):
+            key = storage_key(part)
+            self._lineage[key] = self._lineage.get(key, _UNBORN) | lineage
+
+    def _forget(self, result: Any, mutated: list[torch.Tensor]) -> None:
+        """Fresh finite results: their memory may have been somebody bad's before."""
+        if not mutated:
+            for tensor in tensors_in(result):
+                self._lineage.pop(storage_key(tensor), None)
+
+
+def _make_finite(tensor: torch.Tensor, intervention: Intervention) -> None:
+    for part in values(tensor):
+        fill_finite_(part, bad_elements(part), intervention.filling)
+
+
+def _patch(born: Births, intervention: Intervention) -> None:
+    for part, mask in born.masks:
+        fill_finite_(part, mask, intervention.filling)
