@@ -1,0 +1,96 @@
+"""What a run's bits depend on besides its inputs: versions, processor, threads, precision flags; and how two differ."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+import torch
+
+EXACT = ("torch", "threads", "cpu_capability", "device", "precision")
+"""Keys that must agree before a replay may be expected to reproduce the same bits."""
+
+PACKAGES = ("numpy", "h5py", "mamba-ssm", "causal-conv1d", "triton", "torch-geometric", "brainbrr")
+VARIABLES = (
+    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "MKL_CBWR", "ATEN_CPU_CAPABILITY", "CUBLAS_WORKSPACE_CONFIG",
+    "CUDA_VISIBLE_DEVICES", "NVIDIA_TF32_OVERRIDE", "MAMBA_DETERMINISTIC", "TRITON_CACHE_AUTOTUNING", "PYTHONHASHSEED",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """One key in which two environments differ; `exact` says whether it forbids expecting the same bits."""
+
+    key: str
+    captured: Any
+    here: Any
+    exact: bool
+
+    def __str__(self) -> str:
+        return f"{self.key} was {self.captured}, here {self.here}"
+
+
+def describe_environment(device: torch.device | str = "cpu") -> dict[str, Any]:
+    """The environment of a run on `device` as plain JSON types."""
+    device = torch.device(device)
+    return {
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "device": _device(device),
+        "precision": _precision(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "interop_threads": torch.get_num_interop_threads(),
+        "cuda": torch.version.cuda,
+        "packages": _versions(),
+        "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
+        "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]] if sys.argv else [],
+    }
+
+
+def differences(captured: Mapping[str, Any], here: Mapping[str, Any]) -> tuple[Difference, ...]:
+    """In what `here` differs from `captured`, keys that decide over bits first; the command line is left out."""
+    keys = [key for key in (*EXACT, *captured) if key != "command"]
+    return tuple(
+        Difference(key=key, captured=captured.get(key), here=here.get(key), exact=key in EXACT)
+        for key in dict.fromkeys(keys)
+        if key in here and captured.get(key) != here.get(key)
+    )
+
+
+def _device(device: torch.device) -> str:
+    if device.type == "cuda" and torch.cuda.is_available():
+        return f"cuda: {torch.cuda.get_device_name(device)}"
+    return device.type
+
+
+def _precision() -> dict[str, Any]:
+    return {
+        "default_dtype": str(torch.get_default_dtype()).removeprefix("torch."),
+        "float32_matmul": torch.get_float32_matmul_precision(),
+        "cudnn_allow_tf32": torch.backends.cudnn.allow_tf32,
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "flush_denormal": _flushes_denormals(),
+    }
+
+
+def _flushes_denormals() -> bool:
+    return bool((torch.tensor([1e-310], dtype=torch.float64) * 0.5).item() == 0.0)
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,127 @@
+"""What a watch writes down: readings of every step, findings with a limit for each kind, captures one for each kind."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from brainbrr_debug.capture import CaptureContent, CaptureError, write_capture
+from brainbrr_debug.fingerprint import fingerprint
+from brainbrr_debug.incident import Scene, enriched
+from brainbrr_debug.records import Finding, Reading
+from brainbrr_debug.rundir import RunDir
+from brainbrr_debug.snapshot import Batches
+from brainbrr_debug.tensors import TreeError
+from brainbrr_debug.training_state import collect_state
+
+FINDINGS_A_KIND = 50
+STEPS_KEPT = 100
+"""Readings of so many steps go into a capture."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """What a capture says of the run it comes from; `config` holds plain values."""
+
+    subject: str
+    seed: int
+    config: Mapping[str, Any]
+    environment: Mapping[str, Any]
+
+
+class Logbook:
+    """Writes into `run_dir`; without one it only counts."""
+
+    def __init__(self, run_dir: RunDir | None, provenance: Provenance) -> None:
+        self.run_dir, self.provenance = run_dir, provenance
+        self.recent: collections.deque[tuple[Reading, ...]] = collections.deque(maxlen=STEPS_KEPT)
+        self.counts: collections.Counter[str] = collections.Counter()
+        self._written: collections.Counter[str] = collections.Counter()
+        self._last: dict[str, Finding] = {}
+
+    def begin(self) -> None:
+        """Write environment and configuration where nobody has."""
+        if self.run_dir is None:
+            return
+        if not (self.run_dir.path / "environment.json").exists():
+            self.run_dir.write_environment(self.provenance.environment)
+        if self.provenance.config and not (self.run_dir.path / "config.yaml").exists():
+            self.run_dir.write_config(self.provenance.config)
+
+    def readings(self, step: int, readings: Sequence[Reading]) -> None:
+        """The readings of one step."""
+        self.recent.append(tuple(readings))
+        if self.run_dir is not None:
+            self.run_dir.append_readings(step, readings)
+
+    def finding(self, finding: Finding, *, limit: int | None = FINDINGS_A_KIND) -> None:
+        """Write `finding`, or only count it where `limit` of its kind (check and place) are written already."""
+        kind = _kind(finding)
+        self.counts[kind] += 1
+        self._last[kind] = finding
+        if limit is None or self._written[kind] < limit:
+            self._written[kind] += 1
+            if self.run_dir is not None:
+                self.run_dir.append_finding(finding)
+
+    def seen(self, finding: Finding) -> bool:
+        """True when a finding of the same kind was made before."""
+        return bool(self.counts[_kind(finding)])
+
+    def close(self) -> None:
+        """Say what was only counted, sync and close the files."""
+        if self.run_dir is None:
+            return
+        for kind, last in self._last.items():
+            more = self.counts[kind] - self._written[kind]
+            if more:
+                message = f"{more} more of the same, the last in step {last.step}: {last.message}"
+                evidence = {"only_counted": more, "in_all": self.counts[kind]}
+                self.run_dir.append_finding(dataclasses.replace(last, message=message, evidence=evidence, commands=()))
+        self.run_dir.close()
+
+    def capture(
+        self, scene: Scene, finding: Finding, norm: float, healthy: Sequence[Batches]
+    ) -> tuple[Finding, Path | None]:
+        """The finding in full, and the path of its capture; None when there is nowhere to write or that failed."""
+        path = None if self.run_dir is None else self.run_dir.capture_path(scene.start.step)
+        finding = enriched(finding, scene, norm=norm, command=f"brainbrr-debug bisect {path}" if path else "")
+        if path is None:
+            return finding, None
+        try:
+            write_capture(path, self._content(scene, finding, norm, healthy))
+        except (CaptureError, TreeError) as error:
+            evidence = {**finding.evidence, "capture_failed": str(error)}
+            message = f"{finding.message}; no capture: {error}"
+            return dataclasses.replace(finding, message=message, evidence=evidence, commands=()), None
+        return finding, path
+
+    def _content(self, scene: Scene, finding: Finding, norm: float, healthy: Sequence[Batches]) -> CaptureContent:
+        state = collect_state(scene.model, scene.optimizer, scene.extra_state, scene.buffers)
+        usable = [batches for batches in healthy if not batches.modified]
+        provenance = self.provenance
+        return CaptureContent(
+            step=scene.start.step,
+            subject=provenance.subject,
+            seed=provenance.seed,
+            config=dict(provenance.config),
+            environment=dict(provenance.environment),
+            finding=finding,
+            micro_batches=tuple(scene.start.batches.micro_batches),
+            healthy_micro_batches=tuple(b for batches in usable for b in batches.micro_batches) or None,
+            identities=scene.start.batches.named(),
+            healthy_identities=tuple(names for batches in usable for names in batches.named()),
+            model_state=state.model,
+            optimizer_state=state.optimizer,
+            extra_state=state.extra,
+            rng=scene.start.rng,
+            readings=tuple(reading for step in self.recent for reading in step),
+            expected=fingerprint(scene.losses, norm, scene.model.named_parameters()),
+        )
+
+
+def _kind(finding: Finding) -> str:
+    return f"{finding.check}:{finding.where}"

@@ -1,0 +1,65 @@
+"""Numbers that wait on the device until the end of a step, and are read in one go."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from brainbrr_debug.records import Reading
+
+Build = Callable[[Sequence[float]], Iterable[Reading]]
+Guard = Callable[[Callable[..., None]], Callable[..., None]]
+"""Makes a hook that cannot break the program it looks at: what goes wrong in it becomes a finding."""
+
+
+class Ledger:
+    """Probes `defer` 0-d tensors; `read` fetches all of them with one synchronisation a device and makes Readings."""
+
+    def __init__(self) -> None:
+        self._entries: list[tuple[tuple[Tensor, ...], Build]] = []
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def defer(self, values: Sequence[Tensor], build: Build) -> None:
+        """Hold real 0-d `values`; `build` gets them as floats and returns their Readings."""
+        self._entries.append((tuple(values), build))
+
+    def read(self) -> list[Reading]:
+        """All Readings in the order of the entries, numbered in `order`; the ledger is empty afterwards."""
+        entries, self._entries = self._entries, []
+        numbers = _fetch([value for values, _ in entries for value in values])
+        readings: list[Reading] = []
+        for values, build in entries:
+            for reading in build([next(numbers) for _ in values]):
+                readings.append(dataclasses.replace(reading, order=len(readings)))
+        return readings
+
+    def clear(self) -> None:
+        """Forget everything unread."""
+        self._entries = []
+
+
+def objections(readings: Iterable[Reading]) -> list[Reading]:
+    """Those whose value is not finite: what a probe of many sums has to say, so that healthy steps stay short."""
+    return [reading for reading in readings if not math.isfinite(reading.value)]
+
+
+def _fetch(tensors: Sequence[Tensor]) -> Iterator[float]:
+    """The values as Python floats. CPU tensors cost nothing to read; all those of another device go in one copy."""
+    found: dict[int, float] = {}
+    waiting: dict[torch.device, list[int]] = {}
+    for index, x in enumerate(tensors):
+        if x.device.type == "cpu":
+            found[index] = float(x)
+        else:
+            waiting.setdefault(x.device, []).append(index)
+    for device, indices in waiting.items():
+        wide = torch.float32 if device.type == "mps" else torch.float64
+        stacked = torch.stack([tensors[i].detach().to(wide) for i in indices])
+        found.update(zip(indices, stacked.tolist(), strict=True))
+    return iter([found[index] for index in range(len(tensors))])

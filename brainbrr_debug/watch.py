@@ -1,0 +1,355 @@
+"""Watch: the gate that stands before the update, on every step of any training loop.
+
+    with Watch(model, optimizer, "runs/first") as watch:
+        for inputs, target in batches:
+            watch.begin(inputs, target)
+            optimizer.zero_grad()
+            output = model(inputs)
+            loss = loss_fn(output, target)
+            loss.backward()
+            if watch.check(loss, output):
+                optimizer.step()
+
+A step costs a sum over the output, the norm that clipping needs anyway, a hundredth of the state, and one read from
+the device. When something is not finite the parameters in memory are still those of the step's start: that is the
+moment in which the capture is written.
+"""
+
+from __future__ import annotations
+
+import collections
+import functools
+import math
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from brainbrr_debug.checks import run as checks
+from brainbrr_debug.environment import describe_environment
+from brainbrr_debug.incident import Scene, confirmed, exception_finding, tie_finding
+from brainbrr_debug.logbook import Logbook, Provenance
+from brainbrr_debug.probes.decompositions import degenerate
+from brainbrr_debug.probes.panel import Panel
+from brainbrr_debug.quantities import GRADIENT_NORM
+from brainbrr_debug.records import Finding, Reading
+from brainbrr_debug.rng import RngState
+from brainbrr_debug.rundir import RunDir
+from brainbrr_debug.scaling import ScalerPatience, find_scaler
+from brainbrr_debug.snapshot import Batches, BufferCopies, Identities, StepStart
+from brainbrr_debug.statistics import total_norm
+from brainbrr_debug.subject import Batch
+from brainbrr_debug.training_state import bare
+
+Policy = Literal["stop", "skip", "record", "sanitize"]
+"""What to do about a step that is not finite: stop the run; skip the update; record and go on ("sanitize" is "record"
+for a program that replaces non-finite values itself)."""
+
+_NOTHING: Any = object()
+
+
+class NonFiniteStep(FloatingPointError):
+    """A step that must not update the parameters: the finding and, where it was written, the capture."""
+
+    def __init__(self, finding: Finding, capture_path: Path | None) -> None:
+        following = f"; next: {finding.commands[0]}" if finding.commands else ""
+        super().__init__(finding.message + following)
+        self.finding = finding
+        self.capture_path = capture_path
+
+
+class Watch:
+    """Watches `model` and `optimizer`; a context manager and a `subject.Gate`.
+
+    `run_dir` (a path or a RunDir) takes readings, findings and captures; without one nothing is written. `subject`
+    ("package.module:attribute"), `config` (plain values) and `seed` go into captures, so that a replay can build the
+    run again. `extra_state` names further objects with a state dict that a step depends on; a GradScaler among them
+    (or `scaler`) may skip `scaler_patience` steps in a row. `eigengap` is the relative gap at or below which a
+    differentiated decomposition is a finding; `sentinel` looks at every leaf module's output, too. Parameters and
+    optimizer state are looked through once in `state_period` steps. Policy "skip" may drop `max_skipped` steps.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        run_dir: RunDir | str | Path | None = None,
+        *,
+        policy: Policy = "stop",
+        subject: str = "",
+        config: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        environment: Mapping[str, Any] | None = None,
+        extra_state: Mapping[str, Any] | None = None,
+        scaler: torch.amp.GradScaler | None = None,
+        scaler_patience: int = 8,
+        eigengap: float = 1e-6,
+        healthy_batches: int = 1,
+        sentinel: bool = False,
+        max_skipped: int = 10,
+        state_period: int = 100,
+    ) -> None:
+        if policy not in ("stop", "skip", "record", "sanitize"):
+            raise ValueError(f"policy is {policy!r}; expected stop, skip, record or sanitize")
+        self.policy, self.eigengap, self.max_skipped = policy, eigengap, max_skipped
+        self._model, self._optimizer, self._extra_state = bare(model), optimizer, dict(extra_state or {})
+        if scaler is not None and scaler not in self._extra_state.values():
+            self._extra_state.setdefault("scaler", scaler)
+        self._scaling = ScalerPatience(find_scaler(self._extra_state), optimizer, scaler_patience)
+        self._parameters = _named_parameters(self._model, optimizer)
+        self._known = _count(optimizer)
+        self._panel = Panel(
+            model, self._model, optimizer, self._parameters, sentinel=sentinel, state_period=state_period
+        )
+        self._buffers = BufferCopies(self._model)
+        self._healthy: collections.deque[Batches] = collections.deque(maxlen=healthy_batches)
+        device = next((p.device for p in self._parameters.values()), torch.device("cpu"))
+        directory = run_dir if isinstance(run_dir, RunDir) or run_dir is None else RunDir.at(run_dir)
+        around = {**describe_environment(device), **(environment or {})}
+        self._log = Logbook(
+            directory, Provenance(subject=subject, seed=seed, config=dict(config or {}), environment=around)
+        )
+        self._start: StepStart | None = None
+        self._decided = self._active = False
+        self._next = 0
+        self._counts: collections.Counter[str] = collections.Counter()
+        self.gradient_norm: Tensor = torch.zeros(())
+        """Total norm of the last step's gradients before clipping, 0-d, on their device."""
+
+    # Context
+
+    def __enter__(self) -> Self:
+        self._panel.attach(self._guard)
+        self._active = True
+        self._log.begin()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if isinstance(error, Exception) and not isinstance(error, NonFiniteStep) and self._open():
+                self._died(error)
+        finally:
+            self._panel.detach()
+            self._healthy.clear()
+            self._start, self._active = None, False
+            self._log.close()
+
+    @property
+    def run_dir(self) -> RunDir | None:
+        """Where things are written."""
+        return self._log.run_dir
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What happened so far: steps, incidents, captures, skipped steps, and what could not be seen."""
+        seen = {"skipped_by_scaler": self._scaling.skipped, "unseen_decompositions": self._panel.decompositions.unseen}
+        names = ("steps", "incidents", "captures", "skipped", "unchecked", "probe_crashes")
+        return {**{name: self._counts[name] for name in names}, **seen}
+
+    # The step
+
+    def begin(
+        self,
+        batch: Any,
+        target: Any = _NOTHING,
+        *,
+        step: int | None = None,
+        identities: Identities | Callable[[], Identities] | None = None,
+    ) -> None:
+        """At the start of a step: its micro-batches [(inputs tuple, target), …], or the inputs and the target of one.
+
+        Call it before the step draws a random number.
+
+        `step` counts on from the last where it is not given. `identities` says for every sample of every micro-batch
+        where it comes from; a function is called only when somebody asks.
+        """
+        if not self._active:
+            raise RuntimeError("the watch is not active; expected begin inside of `with Watch(…) as watch:`")
+        self.end()
+        batches = [_as_batch(batch, target)] if target is not _NOTHING else list(batch)
+        held = Batches(micro_batches=batches, identities=identities)
+        step = self._next if step is None else step
+        self._next = step + 1
+        if _count(self._optimizer) != self._known:  # a parameter group was added
+            self._parameters.update(_named_parameters(self._model, self._optimizer))
+            self._known = _count(self._optimizer)
+        self._panel.open(step, held.samples())
+        self._buffers.take()
+        self._start = StepStart(step=step, rng=RngState.take(), batches=held)
+        self._decided = False
+
+    def add(self, inputs: Any, target: Any) -> None:
+        """One more micro-batch of the step, for loops that draw them one by one."""
+        self._step().batches.add(_as_batch(inputs, target))
+
+    def forward(self, output: Any, loss: Tensor) -> None:
+        """After each micro-batch's forward pass: output before any sanitiser (None: what the hook saw) and loss."""
+        self._panel.forward(output, loss, self._step().step)
+
+    def check(self, loss: Tensor, output: Any = None) -> bool:
+        """After the backward pass of a step with one micro-batch: True to go on with the update. See `gradients`."""
+        self.forward(output, loss)
+        return self.gradients()
+
+    def gradients(self, norm: Tensor | None = None) -> bool:
+        """Decide, before clipping and before the update: True to go on with it.
+
+        `norm` is the total norm where the loop knows it. Raises NonFiniteStep under policy "stop", and under "skip"
+        once more than `max_skipped` steps were dropped. The one synchronisation with the device is here.
+        """
+        start = self._step()
+        known = total_norm(p.grad for p in self._parameters.values()) if norm is None else norm.detach()
+        self.gradient_norm = self._scaling.unscaled(known)
+        try:
+            return self._decide(start, self._panel.read(start.step, self.gradient_norm))
+        finally:
+            self._decided = True
+            self._panel.close()
+
+    def end(self) -> None:
+        """After the update: let go of the step."""
+        if self._open():
+            self._counts["unchecked"] += 1
+        self._panel.close()
+        self._start = None
+
+    # The decision
+
+    def _decide(self, start: StepStart, readings: list[Reading]) -> bool:
+        self._counts["steps"] += 1
+        scene = self._scene(start)
+        if self._suspicious(readings):
+            readings = self._confirmed(readings, scene)
+        found = checks.nonfinite(readings)
+        discarded = bool(found) and found[0].evidence["nonfinite"] == ["gradient"] and self._scaling.tolerates()
+        if discarded:
+            readings, found = checks.discarded(readings), []
+        self._log.readings(start.step, readings)
+        degenerate_here = self._note_ties(readings, scene)
+        if found:
+            return self._incident(found[0], scene)
+        for finding in checks.infinite_output(readings):
+            self._log.finding(finding, limit=1)
+        if not discarded:
+            self._scaling.reset()
+            if not degenerate_here:
+                self._healthy.appendleft(start.batches)
+        return True
+
+    def _suspicious(self, readings: Sequence[Reading]) -> bool:
+        return any(not math.isfinite(r.value) for r in readings) or bool(checks.eigengap(readings, self.eigengap))
+
+    def _confirmed(self, readings: Sequence[Reading], scene: Scene) -> list[Reading]:
+        exact = confirmed(readings, scene)
+        for before, after in zip(readings, exact, strict=True):
+            if before.quantity == GRADIENT_NORM and not math.isfinite(before.value) and math.isfinite(after.value):
+                self.gradient_norm = torch.tensor(after.value, dtype=torch.float64, device=self.gradient_norm.device)
+                self._log.finding(checks.overflow(after), limit=1)
+        return exact
+
+    def _note_ties(self, readings: Sequence[Reading], scene: Scene) -> bool:
+        found = checks.eigengap(readings, self.eigengap)
+        if found:
+            ties = degenerate(scene.calls, self.eigengap, scene.samples)
+            for finding in found:
+                self._log.finding(tie_finding(finding, scene, ties))
+        return bool(found)
+
+    def _incident(self, finding: Finding, scene: Scene) -> bool:
+        self._counts["incidents"] += 1
+        skipping = self.policy == "skip"
+        last = self.policy == "stop" or (skipping and self._counts["skipped"] >= self.max_skipped)
+        path: Path | None = None
+        if last or not self._log.seen(finding):
+            finding, path = self._captured(finding, scene)
+        self._log.finding(finding, limit=None if last else 1)
+        if last:
+            raise NonFiniteStep(finding, path)
+        self._counts["skipped"] += skipping
+        return not skipping
+
+    def _captured(self, finding: Finding, scene: Scene) -> tuple[Finding, Path | None]:
+        finding, path = self._log.capture(scene, finding, float(self.gradient_norm), list(self._healthy))
+        self._counts["captures"] += path is not None
+        return finding, path
+
+    def _died(self, error: Exception) -> None:
+        """An exception ended an open step: where something non-finite caused it, it is an incident like any other."""
+        scene = self._scene(self._step())
+        readings = self._confirmed(self._panel.read_forward(), scene)
+        finding = exception_finding(error, checks.nonfinite(readings), scene)
+        if finding is None:
+            return
+        self._log.readings(scene.start.step, readings)
+        self._counts["incidents"] += 1
+        self.gradient_norm = torch.tensor(math.nan)
+        finding, path = self._captured(finding, scene)
+        self._log.finding(finding, limit=None)
+        raise NonFiniteStep(finding, path) from error
+
+    def _scene(self, start: StepStart) -> Scene:
+        return Scene(
+            model=self._model,
+            optimizer=self._optimizer,
+            parameters=self._parameters,
+            extra_state=self._extra_state,
+            buffers=self._buffers.values(),
+            start=start,
+            outputs=self._panel.outputs.kept,
+            losses=self._panel.losses.values,
+            calls=self._panel.decompositions.calls,
+            threshold=self.eigengap,
+        )
+
+    # Inner matters
+
+    def _open(self) -> bool:
+        return self._start is not None and not self._decided
+
+    def _step(self) -> StepStart:
+        if self._start is None:
+            raise RuntimeError("no step is open; expected begin before forward, check or gradients")
+        return self._start
+
+    def _guard(self, hook: Callable[..., None]) -> Callable[..., None]:
+        """The hook, made unable to break the program: a crash becomes a finding, and it looks no longer."""
+        crashed = False
+
+        @functools.wraps(hook)
+        def guarded(*args: Any, **kwargs: Any) -> None:
+            nonlocal crashed
+            if crashed:
+                return
+            try:
+                hook(*args, **kwargs)
+            except Exception as error:  # noqa: BLE001  the seam between an observer and the program it observes
+                crashed = True
+                self._counts["probe_crashes"] += 1
+                self._log.finding(checks.crashed(hook.__qualname__, error, traceback.format_exc()), limit=None)
+
+        return guarded
+
+
+def _as_batch(inputs: Any, target: Any) -> Batch:
+    return (inputs if isinstance(inputs, tuple) else (inputs,)), target
+
+
+def _count(optimizer: torch.optim.Optimizer) -> int:
+    return sum(len(group["params"]) for group in optimizer.param_groups)
+
+
+def _named_parameters(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The model's parameters by name, then those that only the optimizer knows."""
+    named: dict[str, Tensor] = dict(model.named_parameters())
+    known = {id(p) for p in named.values()}
+    for g, group in enumerate(optimizer.param_groups):
+        for i, parameter in enumerate(group["params"]):
+            if id(parameter) not in known:
+                named[f"<optimizer>.{g}.{i}"] = parameter
+    return named
