@@ -6,13 +6,14 @@ a second question that needs the same trial gets it for nothing.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import importlib
 import json
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -160,6 +161,19 @@ class Trials:
         if trial.key() not in self._seen:
             self._seen[trial.key()] = self._observe(trial)
         return self._seen[trial.key()][0]
+
+    @contextlib.contextmanager
+    def counted(self, question: str) -> Iterator[None]:
+        """Around work that costs about a trial and is none; generators are put back. Raises OutOfBudget."""
+        if self._deadline is not None and time.monotonic() > self._deadline:
+            raise OutOfBudget
+        self.count += 1
+        self._progress(f"{self.count:>3}  {question}")
+        generators = RngState.take()
+        try:
+            yield
+        finally:
+            generators.restore()
 
     def _observe(self, trial: Trial) -> tuple[Observation | None, str, float]:
         if self._deadline is not None and time.monotonic() > self._deadline:
