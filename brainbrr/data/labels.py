@@ -199,9 +199,7 @@ def _row(where: str, cells: list[str], binary: bool) -> Event:
     if not 0 <= confidence <= 1:
         raise LabelError(f"{where}: confidence {confidence:g}; expected 0 to 1")
     if binary and (channel != "TERM" or label not in (SEIZURE, BACKGROUND)):
-        raise LabelError(
-            f"{where}: channel {channel!r} and label {label!r}; expected TERM and {SEIZURE} or {BACKGROUND}"
-        )
+        raise LabelError(f"{where}: channel {channel!r}, label {label!r}; expected TERM with {SEIZURE} or {BACKGROUND}")
     if not label:
         raise LabelError(f"{where}: no label; expected a seizure type, {BACKGROUND} or another TUSZ label")
     return Event(start_s=start, stop_s=stop, label=label, confidence=confidence)

@@ -88,8 +88,10 @@ def spline_weights(missing: tuple[str, ...]) -> npt.NDArray[np.float64]:
     units = np.zeros((len(ELECTRODES), n_present))
     units[[i for i, name in enumerate(ELECTRODES) if name not in missing], np.arange(n_present)] = 1.0
     raw = mne.io.RawArray(units, info, verbose="ERROR")
-    # mne's template knows the old and the new name of T3, T4, T5 and T6.
-    raw.set_montage(mne.channels.make_standard_montage("standard_1020"), verbose="ERROR")
+    # The template knows the old and the new names of T3, T4, T5 and T6. It is the same in every mne; its name is not.
+    known = mne.channels.get_builtin_montages()
+    template = "colin27_1020" if "colin27_1020" in known else "standard_1020"
+    raw.set_montage(mne.channels.make_standard_montage(template), verbose="ERROR")
     raw.info["bads"] = list(missing)
     raw.interpolate_bads(reset_bads=True, mode="accurate", method={"eeg": "spline"}, verbose="ERROR")
     weights: npt.NDArray[np.float64] = raw.get_data(picks=list(missing))
