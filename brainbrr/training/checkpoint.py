@@ -37,7 +37,7 @@ class Checkpoint:
     state: dict[str, Any]
     rng: dict[str, torch.Tensor]
     progress: dict[str, Any]
-    backends: dict[str, str]
+    backends: dict[str, Any]
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

@@ -160,7 +160,7 @@ class Trainer:
                 },
                 rng={"cpu": torch.get_rng_state(), **_cuda_rng()},
                 progress={"best": self.best, "epochs_without_gain": self.epochs_without_gain},
-                backends=dict(self.setup.model.backends),
+                backends=dataclasses.asdict(self.setup.model.backends),
             ),
         )
         return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 from collections.abc import Mapping
 from typing import Any
@@ -28,7 +29,7 @@ def environment(setup: Setup, config: Config, overrides: Mapping[str, Any]) -> d
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "precision": PRECISION[config.training.mixed_precision],
         "tf32": torch.backends.cuda.matmul.allow_tf32,
-        "backends": dict(setup.model.backends),
+        "backends": dataclasses.asdict(setup.model.backends),
         "overrides": dict(overrides),
     }
 
@@ -42,7 +43,9 @@ def startup_lines(setup: Setup, config: Config, overrides: Mapping[str, Any]) ->
         f"precision   {facts['precision']}",
         f"detector    {config.model.architecture}, {parameters:,} parameters",
     ]
-    lines += [f"backend     {name}: {chosen}" for name, chosen in facts["backends"].items()]
+    backends = setup.model.backends
+    lines.append(f"backend     mamba {backends.mamba}, graph {backends.graph}")
+    lines += [f"fallback    {note}" for note in backends.notes]
     for name, what in overrides.items():
         changes = ", ".join(f"{key}={value}" for key, value in what["changes"].items()) or "nothing"
         lines.append(f"override    {name}={what['value']} sets {changes}")
