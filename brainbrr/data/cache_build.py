@@ -111,9 +111,9 @@ def _outcomes(sources: list[Source], folder: Path, preprocessing: Preprocessing,
         for source in sources:
             yield make_recording(source, folder, preprocessing)
         return
-    pool = concurrent.futures.ProcessPoolExecutor(
-        min(jobs, len(sources)), mp_context=multiprocessing.get_context("forkserver")
-    )
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, "edfio", "scipy.signal", "soxr"])  # imported once, not by each worker
+    pool = concurrent.futures.ProcessPoolExecutor(min(jobs, len(sources)), mp_context=context)
     try:
         futures = {pool.submit(make_recording, source, folder, preprocessing): source for source in sources}
         for future in concurrent.futures.as_completed(futures):
