@@ -1,0 +1,89 @@
+"""Temporal convolution network: raw samples to features at one step per `stride_down` samples.
+
+Letters: B batch, C electrodes, L samples, T = L/stride_down steps, W width of the last layer.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from brainbrr import config
+from brainbrr.config import ELECTRODES
+from brainbrr.models.initialisation import keep_scale, linear
+
+HALF_POWER = 0.5**0.5  # two branches of variance 1, added and scaled by this, leave variance 1
+
+
+class Block(nn.Module):
+    """Dilated convolution of the same length, norm, GELU, dropout of whole channels; beside it a residual."""
+
+    def __init__(
+        self, inputs: int, outputs: int, *, kernel_size: int, dilation: int, dropout: float, norm: bool, bias: bool
+    ) -> None:
+        super().__init__()
+        padding = dilation * (kernel_size - 1) // 2
+        self.conv = nn.Conv1d(inputs, outputs, kernel_size, padding=padding, dilation=dilation, bias=bias)
+        keep_scale(self.conv)
+        self.norm = nn.GroupNorm(1, outputs) if norm else nn.Identity()
+        # Neighbouring samples say nearly the same: dropping single ones drops nothing.
+        self.dropout = nn.Dropout1d(dropout)
+        self.skip = nn.Identity() if inputs == outputs else nn.Conv1d(inputs, outputs, 1, bias=False)
+        if isinstance(self.skip, nn.Conv1d):
+            keep_scale(self.skip)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` (B,inputs,L) → (B,outputs,L)."""
+        branch: Tensor = self.dropout(F.gelu(self.norm(self.conv(x))))
+        beside: Tensor = self.skip(x)
+        return (beside + branch) * HALF_POWER
+
+
+class Reduction(nn.Module):
+    """Every channel's weighted mean over the `stride` samples of a step, norm, then a mix of the channels."""
+
+    def __init__(self, width: int, stride: int, *, norm: bool, bias: bool) -> None:
+        super().__init__()
+        self.stride = stride
+        # Between a mean (what the power of a rhythm needs) and a random filter (what a waveform needs).
+        self.weight = nn.Parameter(1 / stride + torch.randn(width, stride) / stride)
+        self.norm = nn.GroupNorm(1, width) if norm else nn.Identity()
+        self.mix = linear(width, width, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` (B,W,L) → (B,W,T); L a multiple of the stride."""
+        steps = x.view(*x.shape[:2], -1, self.stride) @ self.weight[:, :, None]  # (B,W,T,1)
+        mixed: Tensor = self.mix(self.norm(steps[..., 0]).transpose(1, 2))
+        return mixed.transpose(1, 2)
+
+
+class TCN(nn.Module):
+    """Residual blocks at full resolution, dilation 2^i, then the reduction to one step per `stride_down` samples."""
+
+    def __init__(self, tcn: config.TCN, *, norm: bool, bias: bool) -> None:
+        super().__init__()
+        widths = (len(ELECTRODES), *itertools.islice(itertools.cycle(tcn.channels), tcn.num_layers))
+        self.blocks = nn.ModuleList(
+            Block(
+                inputs,
+                outputs,
+                kernel_size=tcn.kernel_size,
+                dilation=2**layer,
+                dropout=tcn.dropout,
+                norm=norm,
+                bias=bias,
+            )
+            for layer, (inputs, outputs) in enumerate(itertools.pairwise(widths))
+        )
+        self.width = widths[-1]
+        self.reduce = Reduction(self.width, tcn.stride_down, norm=norm, bias=bias)
+
+    def forward(self, signal: Tensor) -> Tensor:
+        """`signal` (B,C,L) → (B,W,T)."""
+        for block in self.blocks:
+            signal = block(signal)
+        steps: Tensor = self.reduce(signal)
+        return steps
