@@ -16,9 +16,9 @@ class Decomposition:
     """One call of an eigen or singular value decomposition, asked for at `location` (path:line).
 
     `gap` is the smallest distance of two neighbouring values over the largest magnitude, over the whole stack of
-    matrices, from a float64 spectrum of the input (0 where the computed values are equal); NaN when the input is not finite. `gaps` holds the same
-    for each sample, empty when the stack cannot be divided among the samples. `differentiated` says that a gradient
-    came back through its vectors: only then does a gap of zero do harm.
+    matrices, from a float64 spectrum of the input (0 where the computed values are equal); NaN when the input is not
+    finite. `gaps` holds the same for each sample, empty when the stack cannot be divided among the samples.
+    `differentiated` says that a gradient came back through its vectors: only then does a gap of zero do harm.
     """
 
     site: str
@@ -40,10 +40,10 @@ class Observation:
     """The readings of one step, all of them taken before clipping and before any sanitiser.
 
     `losses` follow the micro-batches; `output_nan` and `output_inf` count elements; `state_nonfinite` names parameters,
-    buffers and optimizer states that ended the step non-finite although they began it finite; `discarded` says that a
-    loss scaler threw the update away, which is no harm. `fingerprint` is what a repeat must reproduce, None when the
-    step did not get as far as its gradients. `error` is the exception that a non-finite value caused, `notes` what a
-    switch did to the weights.
+    buffers and optimizer states that ended the step non-finite, but for infinities that a buffer or a state began with;
+    `discarded` says that a loss scaler threw the update away, which is no harm. `fingerprint` is what a repeat must
+    reproduce, None when the step did not get as far as its gradients. `error` is the exception that a non-finite value
+    caused, `notes` what a switch did to the weights.
     """
 
     losses: tuple[float, ...] = ()

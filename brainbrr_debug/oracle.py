@@ -2,7 +2,7 @@
 
 Two are needed, because a question about a component and a question about data are different questions.
 
-*Harm* (components, weights): a loss, an output, a gradient or a state that is not finite. A component is cured when no
+*Harm* (components, weights): a loss, a gradient or a state that is not finite. A component is cured when no
 harm is left, although the decomposition may still be degenerate: a detached, static or guarded encoding keeps its
 repeated eigenvalues and divides by no gap.
 
@@ -14,6 +14,7 @@ next, as rounding has it; asking for the gap keeps the answer from hanging on th
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 
@@ -33,18 +34,18 @@ class Judgement:
 Oracle = Callable[[Observation], Judgement]
 
 
-def harm(seen: Observation) -> Judgement:
-    """Bad when anything that matters is not finite.
+def harm(seen: Observation, *, outputs: bool = False) -> Judgement:
+    """Bad when a loss, a gradient or a state is not finite; with `outputs`, also when an output is NaN.
 
-    A step that a loss scaler discards is good, and so are outputs that are merely infinite (a mask) while the loss and
-    the gradients are finite.
+    Outputs that are not finite do no harm while everything that follows is finite (they were masked), unless the
+    capture objected to them: then a sanitiser stands between. A step that a loss scaler discards is good.
     """
     if seen.error is not None:
         return _bad(seen.error)
-    if seen.output_nan:
-        return _bad(f"{seen.output_nan} of {seen.outputs} outputs NaN")
     if not all(math.isfinite(loss) for loss in seen.losses):
         return _bad(f"loss {seen.loss}")
+    if seen.output_nan and outputs:
+        return _bad(f"{seen.output_nan} of {seen.outputs} outputs NaN")
     if seen.gradients_nonfinite and not seen.discarded:
         return _bad(f"{len(seen.gradients_nonfinite)} of {seen.gradients} gradients not finite")
     if seen.state_nonfinite:
@@ -54,8 +55,8 @@ def harm(seen: Observation) -> Judgement:
     return Judgement(outcome=Outcome.GOOD, reason=f"finite, |g| {seen.gradient_norm:.3g}")
 
 
-def indicator(threshold: float = THRESHOLD) -> Oracle:
-    """Bad on harm, or when a relative gap that the gradient divides by is at most `threshold`."""
+def indicator(threshold: float = THRESHOLD, harm: Oracle = harm) -> Oracle:
+    """Bad on `harm`, or when a relative gap that the gradient divides by is at most `threshold`."""
 
     def judge(seen: Observation) -> Judgement:
         worst = degenerate(seen, threshold)
@@ -93,9 +94,11 @@ def choose(finding: Finding | None, baseline: Observation) -> Oracles:
     if finding is not None and "gap" in finding.check:
         stated = finding.evidence.get("threshold")
         threshold = float(stated) if stated is not None else threshold
+    objected = finding.evidence.get("nonfinite", ()) if finding is not None else ()
+    judge = functools.partial(harm, outputs="logits" in objected)
     if degenerate(baseline, threshold) is None:
-        return Oracles(harm=harm, indicator=harm, leading=None, threshold=threshold)
-    return Oracles(harm=harm, indicator=indicator(threshold), leading="relative eigengap", threshold=threshold)
+        return Oracles(harm=judge, indicator=judge, leading=None, threshold=threshold)
+    return Oracles(harm=judge, indicator=indicator(threshold, judge), leading="relative eigengap", threshold=threshold)
 
 
 def _bad(reason: str) -> Judgement:

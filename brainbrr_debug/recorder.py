@@ -15,7 +15,7 @@ from brainbrr_debug.probes.decompositions import Call, Decompositions
 from brainbrr_debug.probes.ledger import Ledger
 from brainbrr_debug.quantities import ROOT_SITE
 from brainbrr_debug.spectral import sample_of
-from brainbrr_debug.statistics import finiteness
+from brainbrr_debug.statistics import exact_norm, finiteness, total_norm
 from brainbrr_debug.subject import Run
 from brainbrr_debug.tensors import leaves
 
@@ -30,11 +30,13 @@ class Recorder:
         self._losses: list[torch.Tensor] = []
         self._outputs = self._output_nan = self._output_inf = 0
         self._fingerprint: Mapping[str, Any] | None = None
-        self._finite_before: set[str] = set()
+        self._on_purpose: set[str] = set()
         self._before: dict[str, torch.Tensor] = {}
 
     def __enter__(self) -> Self:
-        self._finite_before = {name for name, tensor in _state(self._run) if finiteness(tensor).finite}
+        parameters = {name for name, _ in self._run.model.named_parameters()}
+        # Infinities that a buffer or a state begins with (a mask, a running minimum) are meant; a NaN never is.
+        self._on_purpose = {name for name, x in _state(self._run) if name not in parameters and finiteness(x).inf}
         if _scales(self._run):
             self._before = {name: p.detach().clone() for name, p in self._run.model.named_parameters()}
         self._decompositions.attach(lambda function: function)
@@ -59,9 +61,11 @@ class Recorder:
     def gradients(self, norm: torch.Tensor | None = None) -> bool:
         """Keep what every gradient is before clipping; True, because a trial goes on to the update."""
         named = [(name, p) for name, p in self._run.model.named_parameters() if p.requires_grad]
-        if norm is None:
-            norm = torch.nn.utils.get_total_norm([p.grad for _, p in named if p.grad is not None])
-        self._fingerprint = fingerprint(self._losses, norm, named)
+        gradients = [p.grad for _, p in named if p.grad is not None]
+        norm = total_norm(gradients) if norm is None else norm.detach()
+        if not torch.isfinite(norm) and all(finiteness(gradient).finite for gradient in gradients):
+            norm = exact_norm(gradients)  # squares of finite values overflowed, and that is no harm
+        self._fingerprint = fingerprint(self._losses, norm, self._run.model.named_parameters())
         return True
 
     def observation(self, *, error: str | None = None, notes: tuple[str, ...] = ()) -> Observation:
@@ -69,7 +73,7 @@ class Recorder:
         print_ = self._fingerprint or {"gradients": {}, "gradient_norm": math.nan}
         gradients = {name: found for name, found in print_["gradients"].items() if found is not None}
         nonfinite = tuple(name for name, found in gradients.items() if found["nan"] or found["inf"])
-        ended = [(name, tensor) for name, tensor in _state(self._run) if name in self._finite_before]
+        ended = [(name, tensor) for name, tensor in _state(self._run) if name not in self._on_purpose]
         return Observation(
             losses=tuple(float(loss) for loss in self._losses),
             outputs=self._outputs,

@@ -95,6 +95,41 @@ def fewest_that_heal(items: Sequence[Item], fails: Ask[Item], *, max_trials: int
     return ddmin(items, heals, max_trials=max_trials)
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """[start, stop) of a row of n items, the shortest that still fails, and the questions it took."""
+
+    start: int
+    stop: int
+    trials: int
+
+
+def shortest_interval(n: int, fails: Callable[[int, int], bool | None]) -> Interval | None:
+    """Halve towards the latest start, then towards the earliest stop, of the interval of n items that still fails.
+
+    `fails(start, stop)` is True when [start, stop) alone fails. None when the whole does not. For a monotone oracle the
+    answer is minimal: it fails, and without its first or its last item it does not. At most 2 log2(n) + 3 questions.
+    """
+    trials = 0
+
+    def ask(start: int, stop: int) -> bool:
+        nonlocal trials
+        trials += 1
+        return fails(start, stop) is True
+
+    if not ask(0, n):
+        return None
+    start, beyond = 0, n  # [start, n) fails, [beyond, n) does not
+    while beyond - start > 1:
+        middle = (start + beyond) // 2
+        start, beyond = (middle, beyond) if ask(middle, n) else (start, middle)
+    stop, short = n, start  # [start, stop) fails, [start, short) does not
+    while stop - short > 1:
+        middle = (stop + short) // 2
+        stop, short = (middle, short) if ask(start, middle) else (stop, middle)
+    return Interval(start=start, stop=stop, trials=trials)
+
+
 class _Spent(Exception):
     """No trials left."""
 

@@ -1,20 +1,16 @@
-"""Trials: repeats of a captured step with weights, samples, time spans, switches or precision changed.
+"""One trial: a repeat of a captured step with weights, samples, time spans, switches or precision changed.
 
-Every trial builds its run anew, so that none sees what another left behind. An observation is kept by what was asked:
-a second question that needs the same trial gets it for nothing.
+Every trial builds its run anew, so that none sees what another left behind.
 """
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import dataclasses
 import importlib
 import json
 import re
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -23,10 +19,7 @@ from torch.utils._pytree import tree_map
 from brainbrr_debug.capture import CaptureContent, restore
 from brainbrr_debug.errors import CannotRunHere
 from brainbrr_debug.observation import Observation
-from brainbrr_debug.oracle import Judgement, Oracle
 from brainbrr_debug.recorder import Recorder
-from brainbrr_debug.records import Outcome, dumps
-from brainbrr_debug.rng import RngState
 from brainbrr_debug.samples import Sample, Span, batch_size, keep_samples, replace_spans
 from brainbrr_debug.subject import Batch, Run, Subject, SubjectError, load_subject, plain_step
 from brainbrr_debug.training_state import Restored
@@ -37,11 +30,6 @@ PERTURBATION = 1e-4
 
 _NOT_FINITE = re.compile(r"\bnan\b|\binf(inity)?\b|not finite|non-?finite|infinite|singular", re.IGNORECASE)
 _SOLVER_FAILED = (torch.linalg.LinAlgError, FloatingPointError)  # type: ignore[attr-defined]
-_FAILURES = (RuntimeError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError, AssertionError, OSError)
-
-
-class OutOfBudget(Exception):
-    """No time left for another trial."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,23 +71,6 @@ class Trial:
         return json.dumps(self.changes(), sort_keys=True, default=str)
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """What came of one trial for one question; `observation` is None when it was skipped."""
-
-    question: str
-    trial: Trial
-    outcome: Outcome
-    reason: str
-    seconds: float
-    observation: Observation | None
-
-    @property
-    def bad(self) -> bool | None:
-        """True, False, or None for cannot tell."""
-        return {Outcome.BAD: True, Outcome.GOOD: False}.get(self.outcome)
-
-
 def load_captured_subject(content: CaptureContent) -> Subject:
     """The Subject that a capture names, in the captured configuration.
 
@@ -114,103 +85,10 @@ def load_captured_subject(content: CaptureContent) -> Subject:
         subject: Subject = build(content.config) if callable(build) else load_subject(content.subject)
     except (SubjectError, ImportError, ValueError, OSError) as error:
         raise CannotRunHere(
-            f"the captured subject {content.subject!r} cannot be loaded here: {_one_line(error)}; install its "
+            f"the captured subject {content.subject!r} cannot be loaded here: {one_line(error)}; install its "
             "package or put its folder on PYTHONPATH"
         ) from error
     return subject
-
-
-class Trials:
-    """Runs trials of one capture, counts them, logs them, and stops when the time is up."""
-
-    def __init__(
-        self,
-        content: CaptureContent,
-        subject: Subject,
-        *,
-        log: Path | None = None,
-        deadline: float | None = None,
-        progress: Callable[[str], None] = lambda line: None,
-    ) -> None:
-        self.content, self.subject = content, subject
-        self.results: list[Result] = []
-        self.count = 0
-        self._log, self._deadline, self._progress = log, deadline, progress
-        self._seen: dict[str, tuple[Observation | None, str, float]] = {}
-
-    def ask(self, question: str, trial: Trial, oracle: Oracle) -> Result:
-        """The trial's result, from memory when it was run before. Raises OutOfBudget."""
-        known = trial.key() in self._seen
-        observation = self.observation(trial)
-        _, skipped, seconds = self._seen[trial.key()]
-        judgement = Judgement(outcome=Outcome.SKIP, reason=skipped) if observation is None else oracle(observation)
-        result = Result(
-            question=question,
-            trial=trial,
-            outcome=judgement.outcome,
-            reason=judgement.reason,
-            seconds=0.0 if known else seconds,
-            observation=observation,
-        )
-        self.results.append(result)
-        self._write(result, known=known)
-        return result
-
-    def observation(self, trial: Trial) -> Observation | None:
-        """What the trial showed, None when it was skipped; run unless it was before. Raises OutOfBudget."""
-        if trial.key() not in self._seen:
-            self._seen[trial.key()] = self._observe(trial)
-        return self._seen[trial.key()][0]
-
-    @contextlib.contextmanager
-    def counted(self, question: str) -> Iterator[None]:
-        """Around work that costs about a trial and is none; generators are put back. Raises OutOfBudget."""
-        if self._deadline is not None and time.monotonic() > self._deadline:
-            raise OutOfBudget
-        self.count += 1
-        self._progress(f"{self.count:>3}  {question}")
-        generators = RngState.take()
-        try:
-            yield
-        finally:
-            generators.restore()
-
-    def _observe(self, trial: Trial) -> tuple[Observation | None, str, float]:
-        if self._deadline is not None and time.monotonic() > self._deadline:
-            raise OutOfBudget
-        self.count += 1
-        started = time.monotonic()
-        generators = RngState.take()
-        try:
-            return observe(self.content, self.subject, trial), "", time.monotonic() - started
-        except _FAILURES as error:
-            return None, f"{type(error).__name__}: {_one_line(error)}", time.monotonic() - started
-        finally:
-            generators.restore()
-
-    def _write(self, result: Result, *, known: bool) -> None:
-        changes = ", ".join(f"{key}={_short(value)}" for key, value in result.trial.changes().items()) or "as captured"
-        self._progress(f"{self.count:>3}  {result.question:<11} {changes:<60} {result.outcome:<5} {result.reason}")
-        if self._log is not None and not known:
-            line = {"trial": self.count, **as_row(result)}
-            with self._log.open("a", encoding="utf-8") as file:
-                file.write(dumps(line) + "\n")
-
-
-def as_row(result: Result) -> dict[str, Any]:
-    """One line of the trial table."""
-    seen = result.observation
-    gap = None if seen is None else seen.smallest_gap()
-    return {
-        "question": result.question,
-        "changes": json.loads(json.dumps(result.trial.changes(), default=str)),
-        "outcome": result.outcome.value,
-        "reason": result.reason,
-        "seconds": round(result.seconds, 3),
-        "loss": None if seen is None else seen.loss,
-        "gradient_norm": None if seen is None else seen.gradient_norm,
-        "gap": None if gap is None else gap.gap,
-    }
 
 
 def observe(content: CaptureContent, subject: Subject, trial: Trial) -> Observation:
@@ -227,7 +105,7 @@ def observe(content: CaptureContent, subject: Subject, trial: Trial) -> Observat
         except (RuntimeError, ValueError, ArithmeticError) as error:
             if not caused_by_nonfinite(error):
                 raise
-            return recorder.observation(error=f"{type(error).__name__}: {_one_line(error)}", notes=notes)
+            return recorder.observation(error=f"{type(error).__name__}: {one_line(error)}", notes=notes)
         return recorder.observation(notes=notes)
 
 
@@ -327,11 +205,6 @@ def _step(run: Run) -> Callable[[Sequence[Batch], Any], None]:
     return run.step if run.step is not None else plain_step(run)
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """An exception's text without line breaks, at most 200 characters."""
     return " ".join(str(error).split())[:200]
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ",".join(f"{key}={item}" for key, item in value.items())
-    return str(value).replace(" ", "")

@@ -21,10 +21,11 @@ from brainbrr_debug.observation import Observation
 from brainbrr_debug.oracle import Oracles
 from brainbrr_debug.quantities import GRADIENT_NORM, LOSS
 from brainbrr_debug.records import Cause, Outcome, Reading
-from brainbrr_debug.trial import Result, Trial, Trials, Weights
+from brainbrr_debug.trial import Trial, Weights
+from brainbrr_debug.trials import Result, Trials
 
 GROWTH = 10.0
-"""So many times larger must losses or gradient norms have become for "accumulation"."""
+"""So many times larger must losses or gradient norms have become for "accumulation"; its square in a short history."""
 RESEEDED = (1, 2)
 
 
@@ -62,11 +63,15 @@ def data_or_weights(trials: Trials, oracles: Oracles) -> Matrix:
     captured = cells[cell_name("before", "this")].observation
     if captured is not None and only_the_update(captured):
         return _optimizer(trials, oracles, cells)
-    reseeded = [trials.ask("cause", Trial(generator=seed), oracles.indicator) for seed in RESEEDED]
-    cells |= {f"other random numbers ({seed})": r for seed, r in zip(RESEEDED, reseeded, strict=True)}
+    reseeded_heals = True
+    for seed in RESEEDED:
+        if reseeded_heals:
+            result = trials.ask("cause", Trial(generator=seed), oracles.indicator)
+            cells[f"other random numbers ({seed})"] = result
+            reseeded_heals = result.outcome is Outcome.GOOD
     cause, evidence, both = judge(
         outcomes,
-        reseeded_heals=all(r.outcome is Outcome.GOOD for r in reseeded),
+        reseeded_heals=reseeded_heals,
         poisoned=poisoned(trials.content.model_state),
         grew=growth(trials.content.readings),
     )
@@ -122,11 +127,12 @@ def growth(readings: Iterable[Reading]) -> str | None:
     last = max((r.step for r in rows), default=0)
     for quantity in (GRADIENT_NORM, LOSS):
         values = [r.value for r in rows if r.quantity == quantity and r.step < last and math.isfinite(r.value)]
-        quarter = len(values) // 4
-        if not quarter:
+        if len(values) < 2:
             continue
+        quarter = max(1, len(values) // 4)
         first, end = sorted(values[:quarter])[quarter // 2], sorted(values[-quarter:])[quarter // 2]
-        if first > 0 and end >= GROWTH * first:
+        # A few values vary by chance, so a short history must show more.
+        if first > 0 and end >= (GROWTH if quarter > 1 else GROWTH**2) * first:
             return f"the {quantity.replace('.', ' ')} grew {end / first:.0f}-fold over {len(values)} steps"
     return None
 

@@ -15,7 +15,8 @@ from brainbrr_debug.oracle import Oracles
 from brainbrr_debug.records import Origin, Outcome
 from brainbrr_debug.search import fewest_that_heal
 from brainbrr_debug.subject import Switch
-from brainbrr_debug.trial import Result, Trial, Trials
+from brainbrr_debug.trial import Trial
+from brainbrr_debug.trials import Result, Trials
 
 MAX_PAIRS_TRIALS = 40
 

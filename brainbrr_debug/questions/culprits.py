@@ -1,4 +1,4 @@
-"""Which samples, and which stretch of them? Delta debugging with healthy material in place of what is taken away."""
+"""Which samples, and which stretch of them? Healthy material takes the place of what is taken away, until it heals."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import torch
 from brainbrr_debug.oracle import Oracles
 from brainbrr_debug.records import Outcome
 from brainbrr_debug.samples import Sample, SamplesError, Span, batch_size, replaceable, samples_of, signal_of
-from brainbrr_debug.search import all_minimal, ddmin
+from brainbrr_debug.search import all_minimal, shortest_interval
 from brainbrr_debug.subject import Batch, Subject
-from brainbrr_debug.trial import Trial, Trials
+from brainbrr_debug.trial import Trial
+from brainbrr_debug.trials import Trials
 
-SPANS = 12
+SPANS = 32
 MOST_CULPRITS = 4
-MAX_SPAN_TRIALS = 30
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,36 +121,35 @@ def ask_subject(subject: Subject, batch: int, index: int) -> dict[str, Any]:
 def stretch(
     trials: Trials, sample: Sample, culprits: Culprits, oracles: Oracles, origin: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The shortest union of twelfths of the signal that still fails, in samples and, where known, in seconds."""
+    """The shortest stretch of the signal that still fails, in samples and, where known, in seconds."""
     content = trials.content
     signal = signal_of(content.micro_batches, sample)
-    if signal is None or signal.shape[-1] < 2 * SPANS or signal.dim() < 2 or not _same_shape(content, sample, signal):
+    if signal is None or signal.shape[-1] < 2 * SPANS or not _same_shape(content, sample, signal):
         return {}
     length = signal.shape[-1]
     cuts = [length * part // SPANS for part in range(SPANS + 1)]
-    others = tuple(s for s in culprits.samples if s != sample)
     everything = samples_of(content.micro_batches)
-    base = keeping(tuple(s for s in everything if s not in others), everything)
+    base = keeping(tuple(s for s in everything if s == sample or s not in culprits.samples), everything)
 
-    def fails(kept: tuple[int, ...]) -> bool | None:
-        gone = tuple(Span(sample=sample, start=cuts[i], stop=cuts[i + 1]) for i in range(SPANS) if i not in kept)
-        return trials.ask("seconds", dataclasses.replace(base, spans=gone), oracles.indicator).bad
+    def fails(first: int, last: int) -> bool | None:
+        gone = tuple((start, stop) for start, stop in ((0, cuts[first]), (cuts[last], length)) if stop > start)
+        spans = tuple(Span(sample=sample, start=start, stop=stop) for start, stop in gone)
+        return trials.ask("seconds", dataclasses.replace(base, spans=spans), oracles.indicator).bad
 
-    search = ddmin(range(SPANS), fails, max_trials=MAX_SPAN_TRIALS)
-    if not search.minimal:
+    found = shortest_interval(SPANS, fails)
+    if found is None:
         return {}
-    start, stop = cuts[search.minimal[0]], cuts[search.minimal[-1] + 1]
-    span: dict[str, Any] = {"start": start, "stop": stop, "of": length, "complete": search.complete}
+    start, stop = cuts[found.start], cuts[found.stop]
+    span: dict[str, Any] = {"start": start, "stop": stop, "of": length}
     if {"start_s", "stop_s"} <= origin.keys():
         begin, rate = float(origin["start_s"]), (float(origin["stop_s"]) - float(origin["start_s"])) / length
         span |= {"start_s": round(begin + start * rate, 3), "stop_s": round(begin + stop * rate, 3)}
-    found: dict[str, Any] = {"span": span}
     odd = odd_channels(signal[..., start:stop])
-    if odd:
-        names = getattr(trials.subject, "channels", None)
-        found["electrodes"] = [str(names[i]) if names is not None else f"channel {i}" for i in odd]
-        found["why"] = "constant or not finite in that stretch"
-    return found
+    if not odd:
+        return {"span": span}
+    names = getattr(trials.subject, "channels", None)
+    electrodes = [str(names[i]) if names is not None else f"channel {i}" for i in odd]
+    return {"span": span, "electrodes": electrodes, "electrodes_are": "constant or not finite in that stretch"}
 
 
 def odd_channels(signal: torch.Tensor) -> list[int]:

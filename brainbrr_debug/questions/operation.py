@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from brainbrr_debug.records import Origin
-from brainbrr_debug.trial import Trial, Trials, prepare
+from brainbrr_debug.trial import Trial, prepare
+from brainbrr_debug.trials import Trials
 
 
 def which_operation(trials: Trials) -> Origin:

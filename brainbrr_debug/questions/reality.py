@@ -15,7 +15,8 @@ from brainbrr_debug.fingerprint import mismatches
 from brainbrr_debug.observation import Observation
 from brainbrr_debug.oracle import Oracles, choose
 from brainbrr_debug.records import Outcome, Severity
-from brainbrr_debug.trial import Result, Trial, Trials
+from brainbrr_debug.trial import Trial
+from brainbrr_debug.trials import Result, Trials
 
 TOLERANCE = 1e-3
 """Relative difference of a loss that another processor, thread count or torch version may cause in float32."""
@@ -103,12 +104,12 @@ def _compare(expected: Mapping[str, Any], seen: Observation, *, exact: bool) -> 
 
 
 def _loss_only(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
-    return {"loss": fingerprint["loss"], "gradient_norm": 0.0, "gradients": {}}
+    return {"losses": fingerprint["losses"], "gradient_norm": 0.0, "gradients": {}}
 
 
 def _captured_bad(content: CaptureContent) -> bool:
     gradients = (content.expected.get("gradients") or {}).values()
-    numbers = [*(content.expected.get("loss") or ()), content.expected.get("gradient_norm") or 0.0]
+    numbers = [*(content.expected.get("losses") or ()), content.expected.get("gradient_norm") or 0.0]
     return (
         content.finding.severity <= Severity.P1
         or any(not math.isfinite(float(value)) for value in numbers)

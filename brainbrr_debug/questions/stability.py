@@ -6,7 +6,8 @@ import dataclasses
 
 from brainbrr_debug.oracle import Oracles, degenerate
 from brainbrr_debug.samples import Sample
-from brainbrr_debug.trial import PERTURBATION, Result, Trial, Trials, Weights
+from brainbrr_debug.trial import PERTURBATION, Trial, Weights
+from brainbrr_debug.trials import Result, Trials
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,8 @@ from brainbrr_debug.spectral import THRESHOLD
 from brainbrr_debug.statistics import finiteness
 from brainbrr_debug.subject import Run, plain_step
 from brainbrr_debug.tensors import copied
-from brainbrr_debug.trial import Trial, Trials, caused_by_nonfinite, prepare
+from brainbrr_debug.trial import Trial, caused_by_nonfinite, prepare
+from brainbrr_debug.trials import Trials
 
 LOSS = "<loss>"
 OPTIMIZER = "<optimizer>"
@@ -36,7 +37,7 @@ class Alone:
 
 @dataclasses.dataclass(slots=True, eq=False)
 class _Call:
-    """One forward call: its arguments, its autocast dtype, and the gradients that came back to its outputs, by place."""
+    """One forward call: its arguments, its autocast dtype, and by place the gradients that came back to its outputs."""
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]

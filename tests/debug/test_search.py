@@ -1,5 +1,6 @@
 """The search: minimal for monotone oracles, bounded, and honest about oracles that contradict themselves."""
 
+import math
 import random
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from brainbrr_debug.search import all_minimal, bound, ddmin, fewest_that_heal, one_that_heals
+from brainbrr_debug.search import all_minimal, bound, ddmin, fewest_that_heal, one_that_heals, shortest_interval
 
 SIZES = st.integers(1, 12)
 
@@ -96,6 +97,20 @@ def test_two_culprits_are_both_found():
 def test_one_that_heals_and_the_fewest_that_do():
     assert one_that_heals("abc", lambda items: False if items == ("b",) else None) == ("b",)
     assert fewest_that_heal("abcd", lambda items: not {"b", "d"} <= set(items)).minimal == ("b", "d")
+
+
+@given(st.integers(1, 64), st.data())
+@settings(deadline=None)
+def test_the_shortest_interval_is_what_is_needed(n, data):
+    start = data.draw(st.integers(0, n - 1))
+    stop = data.draw(st.integers(start + 1, n))
+    found = shortest_interval(n, lambda a, b: a <= start and stop <= b)
+    assert (found.start, found.stop) == (start, stop)
+    assert found.trials <= 2 * math.log2(n) + 3
+
+
+def test_no_interval_where_the_whole_does_not_fail():
+    assert shortest_interval(5, lambda a, b: None) is None
 
 
 def test_the_search_needs_no_torch():

@@ -1,0 +1,251 @@
+"""From a capture to a verdict: the questions in order, cheapest first, each an experiment on the captured step.
+
+    real?        repeat the step                        reality
+    cause        weights × batch                        cause
+    samples      delta debugging over the batch         culprits
+    operation    the traced step                        operation
+    component    every switch at its safe value         components
+    alone        the component on its recorded input    sufficiency
+    stable       other weights                          stability
+    seconds      delta debugging over the signal        culprits
+
+Time that runs out leaves the later ones unanswered, and the verdict says which.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from brainbrr_debug.capture import CaptureContent, read_capture
+from brainbrr_debug.errors import CannotRunHere
+from brainbrr_debug.questions.cause import Matrix, data_or_weights
+from brainbrr_debug.questions.components import Components, repairs, which_component
+from brainbrr_debug.questions.culprits import Culprits, described, which_samples
+from brainbrr_debug.questions.operation import which_operation
+from brainbrr_debug.questions.reality import Reality, is_it_real
+from brainbrr_debug.questions.stability import Stability, is_it_stable
+from brainbrr_debug.questions.sufficiency import Alone, fails_alone
+from brainbrr_debug.records import Cause, Origin, Verdict, to_json
+from brainbrr_debug.sentence import disagreements, tell
+from brainbrr_debug.subject import Subject
+from brainbrr_debug.trial import load_captured_subject
+from brainbrr_debug.trials import OutOfBudget, Trials, as_row
+
+QUESTIONS = ("real", "cause", "samples", "operation", "component", "alone", "stable", "seconds")
+REPEATS = 3
+INITIALISATIONS = 8
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Answers:
+    """What has been answered so far; the defaults stand for "not asked"."""
+
+    real: Reality | None = None
+    cause: Matrix | None = None
+    samples: Culprits | None = None
+    operation: Origin = dataclasses.field(default_factory=lambda: Origin(healthy=True))
+    component: Components | None = None
+    alone: Alone | None = None
+    stable: Stability | None = None
+    unanswered: list[str] = dataclasses.field(default_factory=list)
+
+    @property
+    def necessary(self) -> bool | None:
+        """Taking the culprit away heals: the component and, where samples are to blame, those; None: not asked."""
+        parts = (self.component and self.component.necessary, self.samples and self.samples.necessary)
+        return _all(parts)
+
+    @property
+    def sufficient(self) -> bool | None:
+        """The culprit alone fails: the component and, where samples are to blame, those; None: not asked."""
+        return _all((self.alone and self.alone.fails, self.samples and self.samples.sufficient))
+
+
+def bisect(
+    capture: str | Path | CaptureContent,
+    *,
+    subject: Subject | None = None,
+    budget_s: float | None = None,
+    log: Path | None = None,
+    progress: Callable[[str], None] = lambda line: None,
+) -> Verdict:
+    """Ask every question about the captured step.
+
+    `subject` stands in for the one that the capture names; trials are appended to `log` as JSON lines; no trial begins
+    after `budget_s` seconds. Global random generators are left as they were. Raises CaptureError for a capture that
+    cannot be read, StateError for one that does not fit its subject, CannotRunHere where the step cannot be repeated.
+    """
+    started = time.monotonic()
+    content = capture if isinstance(capture, CaptureContent) else read_capture(capture)
+    trials = Trials(
+        content,
+        subject if subject is not None else load_captured_subject(content),
+        log=log,
+        deadline=None if budget_s is None else started + budget_s,
+        progress=progress,
+    )
+    answers = Answers()
+    _ask(trials, answers)
+    if answers.real is not None and answers.real.skipped is not None:
+        raise CannotRunHere(f"the captured step does not run here: {answers.real.skipped}")
+    return _verdict(trials, answers, time.monotonic() - started)
+
+
+def _ask(trials: Trials, answers: Answers) -> None:
+    """All questions in order, until the time is up or there is nothing to ask about."""
+    with _timed(answers, "real"):
+        answers.real = is_it_real(trials, times=REPEATS)
+    if answers.real is None or answers.real.skipped is not None or answers.real.healthy:
+        return
+    oracles = answers.real.oracles
+    with _timed(answers, "cause"):
+        answers.cause = data_or_weights(trials, oracles)
+    if answers.cause is None or answers.cause.cause in ("batch", "rng", None):
+        with _timed(answers, "samples"):
+            answers.samples = which_samples(trials, oracles)
+    with _timed(answers, "operation"):
+        answers.operation = which_operation(trials)
+    fresh_fails = answers.cause.bad("fresh", "this") if answers.cause is not None else None
+    with _timed(answers, "component"):
+        answers.component = which_component(trials, oracles, answers.operation, fresh_fails=fresh_fails)
+    component = answers.component.component if answers.component is not None else None
+    if component is not None:
+        with _timed(answers, "alone"):
+            answers.alone = fails_alone(trials, component, threshold=oracles.threshold)
+    samples = answers.samples.samples if answers.samples is not None else ()
+    with _timed(answers, "stable"):
+        answers.stable = is_it_stable(
+            trials, oracles, n=INITIALISATIONS, fresh=bool(fresh_fails), samples=samples, component=component
+        )
+    if answers.samples is not None:
+        with _timed(answers, "seconds"):
+            answers.samples = described(trials, answers.samples, oracles)
+
+
+@contextlib.contextmanager
+def _timed(answers: Answers, question: str) -> Iterator[None]:
+    try:
+        yield
+    except OutOfBudget:
+        answers.unanswered.append(question)
+
+
+def _verdict(trials: Trials, answers: Answers, seconds: float) -> Verdict:
+    content, real = trials.content, answers.real
+    verdict = Verdict(
+        question=f"why did step {content.step} fail?",
+        step=content.step,
+        component=answers.component.component if answers.component is not None else None,
+        origin=answers.operation,
+        samples=_samples(answers),
+        cause=_cause(answers),
+        necessary=answers.necessary,
+        sufficient=answers.sufficient,
+        stable={"k": answers.stable.k, "n": answers.stable.n} if answers.stable is not None else {"k": 0, "n": 0},
+        replay={"reproduced": real.reproduced, "of": real.of} if real is not None else {"reproduced": 0, "of": 0},
+        mechanism=answers.operation.mechanism,
+        repairs=repairs(answers.component.tried) if answers.component is not None else (),
+        trials=trials.count,
+        seconds=round(seconds, 3),
+        sentence="",
+        details=_details(trials, answers),
+    )
+    return dataclasses.replace(verdict, sentence=tell(verdict))
+
+
+def _samples(answers: Answers) -> tuple[dict[str, Any], ...]:
+    if answers.samples is None:
+        return ()
+    rows = answers.samples.described or tuple({"index": sample[1]} for sample in answers.samples.samples)
+    return tuple(dict(row) for row in rows)
+
+
+def _cause(answers: Answers) -> Cause | None:
+    real = answers.real
+    if real is not None and real.failed and (real.failed < real.of or not real.deterministic):
+        return "hardware"  # the same bits went in, and something else came out
+    return answers.cause.cause if answers.cause is not None else None
+
+
+def outcome(answers: Answers) -> str:
+    """verdict, healthy, did-not-reproduce, or incomplete."""
+    real = answers.real
+    if real is not None and real.healthy:
+        return "did-not-reproduce" if real.captured_bad else "healthy"
+    named = answers.component is not None and answers.component.component is not None
+    return "verdict" if named or _cause(answers) is not None else "incomplete"
+
+
+def _details(trials: Trials, answers: Answers) -> dict[str, Any]:
+    content, real = trials.content, answers.real
+    details: dict[str, Any] = {
+        "outcome": outcome(answers),
+        "unanswered": answers.unanswered,
+        "finding": content.finding,
+        "subject": content.subject,
+        "environment": content.environment,
+        "rows": [as_row(result) for result in trials.results],
+    }
+    if real is not None:
+        details["replay"] = {
+            "failed": real.failed,
+            "bit_exact": real.exact,
+            "deterministic": real.deterministic,
+            "differences": real.differences,
+            "mismatches": real.mismatches,
+            "oracle": real.oracles.leading or "harm",
+            "threshold": real.oracles.threshold if real.oracles.leading else None,
+        }
+    if answers.cause is not None:
+        cells = {name: {"outcome": r.outcome, "reason": r.reason} for name, r in answers.cause.cells.items()}
+        only = answers.cause.only_these_weights
+        details["cause"] = {"evidence": answers.cause.evidence, "only_these_weights": only, "cells": cells}
+    if answers.samples is not None:
+        found = answers.samples
+        details["samples"] = {
+            "sets": [[list(sample) for sample in part] for part in found.sets],
+            "necessary": found.necessary,
+            "sufficient": found.sufficient,
+            "inconsistent": found.inconsistent,
+            "skipped": found.skipped,
+        }
+    if answers.component is not None:
+        details["component"] = _component_details(answers.component)
+    if answers.alone is not None:
+        details["alone"] = {"fails": answers.alone.fails, "reason": answers.alone.reason}
+    if answers.stable is not None:
+        details["stable"] = {"how": answers.stable.how}
+    details["disagreements"] = disagreements(details)
+    plain: dict[str, Any] = to_json(details)
+    return plain
+
+
+def _component_details(found: Components) -> dict[str, Any]:
+    return {
+        "necessary": found.necessary,
+        "together": found.together,
+        "disagreement": found.disagreement,
+        "switches": [
+            {
+                "name": t.name,
+                "value": t.switch.safe,
+                "component": t.switch.component,
+                "weights": t.weights,
+                "outcome": t.result.outcome if t.result is not None and not t.skipped else "skip",
+                "reason": t.skipped or (t.result.reason if t.result is not None else ""),
+                "notes": t.result.observation.notes if t.result is not None and t.result.observation else (),
+                "hides": t.switch.hides,
+            }
+            for t in found.tried
+        ],
+    }
+
+
+def _all(parts: tuple[bool | object | None, ...]) -> bool | None:
+    known = [bool(part) for part in parts if part is not None]
+    return all(known) if known else None

@@ -1,0 +1,166 @@
+"""A Subject, run from its seed until a step does harm: the capture for those who have none.
+
+Slower than Watch by a copy of the state a step, and in return a fault that is born inside the optimizer's step is
+caught in that step and not in the next.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from brainbrr_debug.capture import CaptureContent
+from brainbrr_debug.environment import describe_environment
+from brainbrr_debug.observation import Observation
+from brainbrr_debug.oracle import harm
+from brainbrr_debug.recorder import Recorder
+from brainbrr_debug.records import Finding, Outcome, Reading, Severity
+from brainbrr_debug.rng import RngState
+from brainbrr_debug.samples import batch_size
+from brainbrr_debug.subject import Batch, Run, Subject, plain_step
+from brainbrr_debug.tensors import copied
+from brainbrr_debug.training_state import TrainingState, collect_state, load_state
+from brainbrr_debug.trial import caused_by_nonfinite, one_line
+
+CANDIDATES = 4
+"""So many later batches are tried when the very first step fails and nothing healthy went before."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Rerun:
+    """How far the run went, and the capture of the step that did harm; None when it stayed healthy."""
+
+    steps: int
+    content: CaptureContent | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Start:
+    """What one step began with."""
+
+    state: TrainingState
+    rng: RngState
+    batch: Batch
+
+
+def run_until_harm(
+    subject: Subject,
+    name: str,
+    *,
+    seed: int = 0,
+    max_steps: int | None = None,
+    config: Mapping[str, Any] | None = None,
+    progress: Callable[[str], None] = lambda line: None,
+) -> Rerun:
+    """Train until a step does harm, at most `max_steps`. Global random generators are left as they were."""
+    generators = RngState.take()
+    try:
+        return _train(subject, name, seed, max_steps, dict(config or {}), progress)
+    finally:
+        generators.restore()
+
+
+def _train(
+    subject: Subject,
+    name: str,
+    seed: int,
+    max_steps: int | None,
+    config: dict[str, Any],
+    progress: Callable[[str], None],
+) -> Rerun:
+    run = subject.build(seed, {})
+    batches = iter(run.batches)
+    readings: list[Reading] = []
+    healthy: tuple[int, Batch] | None = None
+    step = -1
+    for step, batch in enumerate(itertools.islice(batches, max_steps)):
+        start = _Start(state=_snapshot(run), rng=RngState.take(), batch=copied(batch))
+        seen = _do(run, batch)
+        readings += seen.readings(step)
+        judgement = harm(seen)
+        progress(f"step {step:>5}  loss {seen.loss:<10.4g}  |g| {seen.gradient_norm:<10.3g}  {judgement.reason}")
+        if judgement.outcome is Outcome.BAD:
+            if healthy is None:
+                healthy = _later_healthy(run, start, batches, step + 1)
+            content = _capture(subject, name, seed, config, step, start, seen, readings, healthy, judgement.reason)
+            return Rerun(steps=step + 1, content=content)
+        healthy = (step, start.batch)
+    return Rerun(steps=step + 1, content=None)
+
+
+def _do(run: Run, batch: Batch) -> Observation:
+    step = run.step if run.step is not None else plain_step(run)
+    with Recorder(run, [batch_size(batch)]) as recorder:
+        try:
+            step([batch], recorder)
+        except (RuntimeError, ValueError, ArithmeticError) as error:
+            if not caused_by_nonfinite(error):
+                raise
+            return recorder.observation(error=f"{type(error).__name__}: {one_line(error)}")
+        return recorder.observation()
+
+
+def _snapshot(run: Run) -> TrainingState:
+    state = collect_state(run.model, run.optimizer, run.extra_state, dict(run.model.named_buffers()))
+    return TrainingState(model=copied(state.model), optimizer=copied(state.optimizer), extra=copied(state.extra))
+
+
+def _later_healthy(run: Run, start: _Start, batches: Iterator[Batch], first: int) -> tuple[int, Batch] | None:
+    """The first of the next few batches with which the failing step would have been healthy."""
+    for place, batch in enumerate(itertools.islice(batches, CANDIDATES), start=first):
+        load_state(start.state, run.model, run.optimizer, run.extra_state)
+        start.rng.restore()
+        kept = copied(batch)
+        if harm(_do(run, batch)).outcome is Outcome.GOOD:
+            return place, kept
+    return None
+
+
+def _capture(
+    subject: Subject,
+    name: str,
+    seed: int,
+    config: dict[str, Any],
+    step: int,
+    start: _Start,
+    seen: Observation,
+    readings: list[Reading],
+    healthy: tuple[int, Batch] | None,
+    reason: str,
+) -> CaptureContent:
+    return CaptureContent(
+        step=step,
+        subject=name,
+        seed=seed,
+        config=config,
+        environment=describe_environment(),
+        finding=Finding(
+            check="run.nonfinite",
+            severity=Severity.P0,
+            message=f"step {step}: {reason}",
+            step=step,
+            evidence={
+                "state_nonfinite": list(seen.state_nonfinite),
+                "gradient_nonfinite": list(seen.gradients_nonfinite),
+            },
+        ),
+        micro_batches=(start.batch,),
+        healthy_micro_batches=None if healthy is None else (healthy[1],),
+        identities=_identities(subject, step, start.batch),
+        healthy_identities=() if healthy is None else _identities(subject, *healthy),
+        model_state=start.state.model,
+        optimizer_state=start.state.optimizer,
+        extra_state=start.state.extra,
+        rng=start.rng,
+        readings=tuple(readings),
+        expected=dict(seen.fingerprint or {}),
+    )
+
+
+def _identities(subject: Subject, step: int, batch: Batch) -> tuple[tuple[dict[str, Any], ...], ...]:
+    from brainbrr_debug.questions.culprits import ask_subject
+
+    rows = tuple(ask_subject(subject, step, index) for index in range(batch_size(batch) or 0))
+    return (rows,) if any(rows) else ()

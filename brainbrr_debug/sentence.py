@@ -1,0 +1,143 @@
+"""A verdict in words. Imports no torch.
+
+Where answers disagree the sentence says so; it never smooths over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from brainbrr_debug.records import Origin, Verdict
+
+_CAUSES = {
+    "batch": "the batch",
+    "weights": "the weights",
+    "optimizer": "the optimizer's state",
+    "schedule": "the learning-rate schedule",
+    "rng": "the random numbers",
+    "accumulation": "a drift over many steps",
+    "hardware": "something outside the program: repeats of the same step differ",
+}
+
+
+def tell(verdict: Verdict) -> str:
+    """The verdict in a few sentences for a person."""
+    details = verdict.details
+    outcome, replay = details["outcome"], details.get("replay", {})
+    if outcome == "healthy":
+        return f"Step {verdict.step} is healthy: {verdict.replay['of']} of {verdict.replay['of']} repeats are finite."
+    if outcome == "did-not-reproduce":
+        changed = "; ".join(replay.get("differences", ())) or "the environment is the captured one"
+        return (
+            f"Step {verdict.step} did not reproduce: it failed when it was captured, and {verdict.replay['of']} of "
+            f"{verdict.replay['of']} repeats are healthy here ({changed}). The code has changed, or the failure hangs "
+            "on something that no capture holds."
+        )
+    parts = [_where(verdict), _cause(verdict), _proof(verdict), _reproduced(verdict), _repair(verdict)]
+    parts += [f"{line[0].upper()}{line[1:]}." for line in details.get("disagreements", ())]
+    if details.get("unanswered"):
+        parts.append(f"The time ran out before: {', '.join(details['unanswered'])}.")
+    return " ".join(part for part in parts if part)
+
+
+def disagreements(details: Mapping[str, Any]) -> list[str]:
+    """Where the answers contradict each other, a phrase each."""
+    lines: list[str] = []
+    component, samples = details.get("component", {}), details.get("samples", {})
+    if component.get("disagreement"):
+        lines.append(component["disagreement"])
+    if samples.get("inconsistent"):
+        lines.append(f"the search over samples is inconsistent: {samples['inconsistent']}")
+    if samples.get("necessary") is False:
+        lines.append("the step fails without the named samples, too")
+    if samples.get("sufficient") is False and not details.get("cause", {}).get("only_these_weights"):
+        lines.append("the named samples alone, with fresh weights, do not fail")
+    if component.get("necessary") is False:
+        lines.append("no switch of the subject heals the step")
+    alone = details.get("alone", {})
+    if alone.get("fails") is False:
+        lines.append(f"the component alone does not fail: {alone['reason']}")
+    replay = details.get("replay", {})
+    if replay.get("mismatches") and replay.get("failed"):
+        lines.append(f"the repeats fail otherwise than captured: {replay['mismatches'][0]}")
+    return lines
+
+
+def yes_no(value: bool | None) -> str:
+    """yes, no, or a dash for not asked."""
+    return "–" if value is None else ("yes" if value else "no")
+
+
+def place(origin: Origin | Mapping[str, Any]) -> str:
+    """The operation and where it stands: "aten::_linalg_eigh in graph.pe (models/laplacian.py:88)"."""
+    found = origin.to_dict() if isinstance(origin, Origin) else origin
+    module = found["module"] if found["module"] else "the root module"
+    location = f" ({found['location']})" if found["location"] else ""
+    return f"{found['op']} in {module}{location}"
+
+
+def sample_name(sample: Mapping[str, Any]) -> str:
+    """A sample in words: "sample 2 (rec_t001, 120–180 s)"."""
+    name = f"sample {sample['index']}"
+    if "micro_batch" in sample:
+        name += f" of micro-batch {sample['micro_batch']}"
+    known = str(sample["recording"]) if "recording" in sample else ""
+    if "start_s" in sample and "stop_s" in sample:
+        known += f"{', ' if known else ''}{sample['start_s']:g}–{sample['stop_s']:g} s"
+    span = sample.get("span", {})
+    if "start_s" in span and span["stop"] - span["start"] < span["of"]:
+        known += f"; {span['start_s']:g}–{span['stop_s']:g} s of it suffice"
+    return f"{name} ({known})" if known else name
+
+
+def listed(names: Sequence[str]) -> str:
+    """ "a", "a and b", "a, b and c"."""
+    return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
+
+
+def _where(verdict: Verdict) -> str:
+    origin = verdict.origin
+    if origin.healthy:
+        named = f" in {verdict.component}" if verdict.component else ""
+        return f"Step {verdict.step} fails{named}; no operation could be made responsible."
+    kind = {"nan": "NaN", "inf": "infinite"}.get(origin.kind or "", "not finite")
+    what = {"backward": "the gradient of ", "optimizer": "the update by ", "data": "the data, "}.get(
+        origin.phase or "", ""
+    )
+    told = f": {origin.explanation.rstrip('.')}" if origin.explanation else ""
+    if origin.phase == "data":
+        return f"Step {verdict.step}: the data ({origin.module}) came in {kind}{told}."
+    return f"Step {verdict.step}: {what}{place(origin)} turns {kind}{told}."
+
+
+def _cause(verdict: Verdict) -> str:
+    evidence = verdict.details.get("cause", {}).get("evidence", "")
+    if verdict.cause is None:
+        return f"The cause could not be told apart: {evidence}." if evidence else ""
+    word = _CAUSES[verdict.cause]
+    if verdict.samples:
+        word = listed([sample_name(sample) for sample in verdict.samples]) + " of the batch"
+    return f"The cause is {word}{f' ({evidence})' if evidence else ''}."
+
+
+def _proof(verdict: Verdict) -> str:
+    stable, how = verdict.stable, verdict.details.get("stable", {}).get("how", "")
+    return (
+        f"Necessary: {yes_no(verdict.necessary)}. Sufficient: {yes_no(verdict.sufficient)}. "
+        + (f"Stable in {stable['k']} of {stable['n']} {how}." if stable["n"] else "")
+    ).strip()
+
+
+def _reproduced(verdict: Verdict) -> str:
+    replay = verdict.details.get("replay", {})
+    manner = "bit for bit" if replay.get("bit_exact") else "within a tolerance, because the environment differs"
+    return f"Reproduced {verdict.replay['reproduced']} of {verdict.replay['of']} times, compared {manner}."
+
+
+def _repair(verdict: Verdict) -> str:
+    best = next((repair for repair in verdict.repairs if repair["heals"] and not repair["hides"]), None)
+    if best is None:
+        return ""
+    changes = ", ".join(f"{key}={value}" for key, value in best["changes"].items())
+    return f"Least change that heals: {changes}."
