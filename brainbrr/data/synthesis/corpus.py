@@ -109,7 +109,7 @@ def write_corpus(
                 progress(done, len(plans), plan.name)
         truth = tuple(artefact for plan in plans for artefact in plan.artefacts)
         _write_text(staging / TRUTH, json.dumps([asdict(artefact) for artefact in truth], indent=2) + "\n")
-        _publish(staging, root)
+        _publish(staging, root, force)
     finally:
         shutil.rmtree(staging)
     return CorpusReport(
@@ -142,11 +142,17 @@ def _check_root(root: Path, force: bool) -> None:
         )
 
 
-def _publish(staging: Path, root: Path) -> None:
-    """Move the finished corpus into place; an older one steps aside first and goes with the staging folder."""
-    for name in (TRUTH, "edf"):
-        if (root / name).exists():
-            (root / name).rename(staging / f"old-{name}")
+def _publish(staging: Path, root: Path, force: bool) -> None:
+    """Move the finished corpus into place; with `force` an older one steps aside and goes with the staging folder."""
+    for name in ("edf", TRUTH):
+        if not (root / name).exists():
+            continue
+        if not force:
+            raise SynthesisError(
+                f"{root} was filled by another process meanwhile ({name} is there now); expected one writer: "
+                "use what is there, or choose another folder"
+            )
+        (root / name).rename(staging / f"old-{name}")
     for name in ("edf", TRUTH):
         (staging / name).rename(root / name)
     _sync_folder(root)

@@ -23,7 +23,7 @@ _FOCI = ("T3", "T4", "F7", "F8", "T5", "T6", "F3", "F4", "C3", "C4", "P3", "P4",
 class SeizureTraits:
     """What a patient's seizures have in common."""
 
-    onset: str
+    onset: str  # electrode; where a generalized seizure is largest
     generalized: bool
     course: Literal["falling", "rising then falling"]
     amplitude_uv: float
@@ -38,7 +38,7 @@ class Seizure:
 
     start_s: float
     stop_s: float
-    onset: str
+    onset: str  # electrode; where a generalized seizure is largest
     generalized: bool
     frequencies: tuple[tuple[float, float], ...]  # (share of the duration, Hz), joined in log frequency
     amplitude_uv: float
@@ -50,9 +50,10 @@ class Seizure:
 def draw_traits(rng: np.random.Generator) -> SeizureTraits:
     """Draw how the seizures of a patient look."""
     generalized = bool(rng.random() < 0.35)
+    focus = "Fz" if generalized else _FOCI[rng.integers(len(_FOCI))]
     convulsive = generalized and bool(rng.random() < 0.6)
     return SeizureTraits(
-        onset=_FOCI[rng.integers(len(_FOCI))],
+        onset=focus,
         generalized=generalized,
         course="falling" if rng.random() < 0.5 else "rising then falling",
         amplitude_uv=float(rng.uniform(130, 200) if convulsive else rng.uniform(80, 130)),
