@@ -19,9 +19,20 @@ from brainbrr_debug.oracle import Judgement, Oracle
 from brainbrr_debug.records import Outcome, dumps
 from brainbrr_debug.rng import RngState
 from brainbrr_debug.subject import Subject
+from brainbrr_debug.training_state import StateError
 from brainbrr_debug.trial import Trial, observe, one_line
 
-_FAILURES = (RuntimeError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError, AssertionError, OSError)
+_FAILURES = (
+    RuntimeError,
+    ValueError,
+    TypeError,
+    ArithmeticError,
+    LookupError,
+    AttributeError,
+    AssertionError,
+    OSError,
+    StateError,
+)
 
 
 class OutOfBudget(Exception):

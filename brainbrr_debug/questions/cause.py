@@ -133,7 +133,7 @@ def growth(readings: Iterable[Reading]) -> str | None:
         first, end = sorted(values[:quarter])[quarter // 2], sorted(values[-quarter:])[quarter // 2]
         # A few values vary by chance, so a short history must show more.
         if first > 0 and end >= (GROWTH if quarter > 1 else GROWTH**2) * first:
-            return f"the {quantity.replace('.', ' ')} grew {end / first:.0f}-fold over {len(values)} steps"
+            return f"the {quantity.replace('.', ' ')} grew {end / first:.3g}-fold over {len(values)} steps"
     return None
 
 

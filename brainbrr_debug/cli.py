@@ -1,0 +1,255 @@
+"""The commands of `brainbrr-debug`: arguments in, a document out, an exit code back. No torch until one runs.
+
+0 good · 1 bad · 2 usage · 3 internal error · 125 cannot tell · 130 interrupted
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from brainbrr_debug.errors import EXIT_BAD, EXIT_CANNOT_TELL, EXIT_GOOD
+from brainbrr_debug.main import GIT_BISECT, emit, refuse_to_overwrite, wrote
+
+if TYPE_CHECKING:
+    from brainbrr_debug.target import Target
+
+Command = TypeVar("Command", bound=Callable[..., int])
+
+FORMAT = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="Form of the result.",
+)
+OUTPUT = click.option("--output", type=click.Path(path_type=Path), help="Write the result to a file.")
+FORCE = click.option("--force", is_flag=True, help="Overwrite what is there.")
+SUBJECT = click.option("--subject", "subject_name", help="package.module:attribute instead of the one in the capture.")
+GIT = click.option(GIT_BISECT, is_flag=True, help="For `git bisect run`: codes 2 and 3 become 125 (skip).")
+SEED = click.option("--seed", type=int, help="Seed of a subject's run.  [default: experiment.seed, else 0]")
+STEPS = click.option(
+    "--max-steps", type=click.IntRange(min=1), default=200, show_default=True, help="Of a subject's run."
+)
+SETS = click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change one key of a configuration.")
+QUIET = click.option("--quiet", is_flag=True, help="No line for each trial.")
+
+
+def result_options(command: Command) -> Command:
+    """--format, --output and --force."""
+    return FORMAT(OUTPUT(FORCE(command)))
+
+
+def narrate(line: str) -> None:
+    """One line about the work, apart from the result."""
+    click.echo(line, err=True)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="brainbrr")
+def cli() -> None:
+    """Find out why a training run went numerically wrong.
+
+    Exit codes: 0 good, 1 bad, 2 usage, 3 internal error, 125 cannot tell here, 130 interrupted.
+    """
+    # A console script does not see the folder it is called from, and subjects usually live there.
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+
+
+@cli.command()
+@click.argument("capture", type=click.Path(path_type=Path))
+@click.option("--times", type=click.IntRange(min=1), default=3, show_default=True, help="Repeats.")
+@click.option("--device", help="Another device than the subject chooses: cpu, cuda, cuda:1.")
+@click.option("--dtype", type=click.Choice(["float32", "float64", "bfloat16", "float16"]), help="Another precision.")
+@SUBJECT
+@GIT
+@result_options
+def replay(
+    capture: Path,
+    times: int,
+    device: str | None,
+    dtype: str | None,
+    subject_name: str | None,
+    git_bisect: bool,
+    form: str,
+    output: Path | None,
+    force: bool,
+) -> int:
+    """Repeat a captured step: 0 it is healthy, 1 it failed again, 125 it did not reproduce or cannot run here."""
+    from brainbrr_debug.replay import replay_capture
+
+    refuse_to_overwrite(output, force=force)
+    replayed = replay_capture(
+        capture, times=times, device=device, dtype=dtype, subject=subject_name, code_may_differ=git_bisect
+    )
+    emit(replayed.to_dict(), replayed.text(), form=form, output=output, force=force)
+    return {"healthy": EXIT_GOOD, "failed again": EXIT_BAD}.get(replayed.outcome, EXIT_CANNOT_TELL)
+
+
+@cli.command()
+@click.argument("target", metavar="CAPTURE|RUN|CONFIG|SUBJECT")
+@click.option("--budget", metavar="10m", help="Begin no trial after this time: 90s, 10m, 1h.")
+@SUBJECT
+@SEED
+@STEPS
+@SETS
+@QUIET
+@GIT
+@result_options
+def bisect(
+    target: str,
+    budget: str | None,
+    quiet: bool,
+    git_bisect: bool,
+    form: str,
+    output: Path | None,
+    force: bool,
+    **options: Any,
+) -> int:
+    """Find the component, the samples and the operation that broke a step, and prove it.
+
+    A CONFIG or SUBJECT is first run from its seed until a step does harm. Exit codes: 0 a verdict, or healthy and said
+    so; 1 no verdict; 125 cannot run here.
+    """
+    from brainbrr_debug.bisect import bisect as ask
+    from brainbrr_debug.target import healthy_verdict, resolve, seconds
+
+    refuse_to_overwrite(output, force=force)
+    found = resolve(target, narrate=_silent if quiet else narrate, **options)
+    if found.content is None:
+        verdict = healthy_verdict(found)
+    else:
+        log = found.run.path / "bisect.jsonl" if found.run is not None else None
+        try:
+            verdict = ask(
+                found.content,
+                subject=found.subject,
+                budget_s=seconds(budget) if budget else None,
+                log=log,
+                progress=_silent if quiet else narrate,
+            )
+        except KeyboardInterrupt:
+            narrate(f"the trials so far are in {log}" if log is not None else "no trial was kept")
+            raise
+    document = verdict.to_dict()
+    emit(document, _text(document, form, output), form=form, output=output, force=force)
+    _keep(found, document)
+    return EXIT_BAD if verdict.details["outcome"] in ("did-not-reproduce", "incomplete") else EXIT_GOOD
+
+
+@cli.command()
+@click.argument("target", metavar="SUBJECT|CONFIG|CAPTURE")
+@SUBJECT
+@SEED
+@STEPS
+@SETS
+@QUIET
+@GIT
+@result_options
+def diagnose(
+    target: str, quiet: bool, git_bisect: bool, form: str, output: Path | None, force: bool, **options: Any
+) -> int:
+    """Name the operation in which a failure was born, and the line that called it.
+
+    Exit codes: 0 an origin, or healthy and said so; 1 no origin could be found; 125 cannot run here.
+    """
+    from brainbrr_debug.report.text import origin_text
+    from brainbrr_debug.target import resolve, trace
+
+    refuse_to_overwrite(output, force=force)
+    found = resolve(target, narrate=_silent if quiet else narrate, keep=False, **options)
+    traced = trace(found)
+    emit(traced.to_dict(), origin_text(traced.to_dict()), form=form, output=output, force=force)
+    return EXIT_GOOD if traced.explained else EXIT_BAD
+
+
+@cli.command()
+@click.argument("capture", type=click.Path(path_type=Path))
+@SUBJECT
+@result_options
+def spectrum(capture: Path, subject_name: str | None, form: str, output: Path | None, force: bool) -> int:
+    """Relative eigengaps of every decomposition of a captured step: 0 all are wide, 1 one is degenerate."""
+    from brainbrr_debug.replay import spectrum_of
+
+    refuse_to_overwrite(output, force=force)
+    found = spectrum_of(capture, subject=subject_name)
+    emit(found.to_dict(), found.text(), form=form, output=output, force=force)
+    return EXIT_BAD if found.degenerate else EXIT_GOOD
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--format", "form", type=click.Choice(["html", "text", "json"]), default="html", show_default=True,
+    help="Form of the report; html goes to RUN/report.html unless --output says otherwise.",
+)  # fmt: skip
+@OUTPUT
+@FORCE
+def report(run: Path, form: str, output: Path | None, force: bool) -> int:
+    """Everything known about a run in one file: verdicts, curves, trials, repairs, environment."""
+    from brainbrr_debug.report.html import page
+    from brainbrr_debug.report.machine import document
+    from brainbrr_debug.report.material import gather
+    from brainbrr_debug.report.text import run_text
+    from brainbrr_debug.rundir import RunDir
+
+    refuse_to_overwrite(output, force=force)
+    directory = RunDir.open(run)
+    material = gather(directory)
+    if form == "html":
+        # The report beside a run is made from the run, and made anew whenever the run has grown.
+        emit(
+            {}, page(material), form="text", output=output or directory.path / "report.html", force=force or not output
+        )
+    else:
+        emit(document(material), run_text(material), form=form, output=output, force=force)
+    return EXIT_GOOD
+
+
+@cli.command()
+@result_options
+def env(form: str, output: Path | None, force: bool) -> int:
+    """What the bits of a run depend on here: versions, processor, threads, precision. Paste it into a report."""
+    from brainbrr_debug.environment import describe_environment
+    from brainbrr_debug.report.text import environment_text
+
+    refuse_to_overwrite(output, force=force)
+    found = describe_environment()
+    emit({"schema": 1, **found}, environment_text(found), form=form, output=output, force=force)
+    return EXIT_GOOD
+
+
+def _silent(line: str) -> None:
+    """For --quiet."""
+
+
+def _text(document: Mapping[str, Any], form: str, output: Path | None) -> str:
+    """The verdict for where it goes: coloured on a terminal, plain lines otherwise."""
+    from brainbrr_debug.report.text import verdict_rich, verdict_text
+
+    if form == "text" and output is None and sys.stdout.isatty():
+        import shutil
+
+        return verdict_rich(document, width=shutil.get_terminal_size().columns)
+    return verdict_text(document)
+
+
+def _keep(found: Target, document: Mapping[str, Any]) -> None:
+    """Leave verdict and report in the run directory that the capture lies in, if it lies in one."""
+    from brainbrr_debug.report.html import page
+    from brainbrr_debug.report.material import gather
+    from brainbrr_debug.rundir import atomic_write
+
+    if found.run is None:
+        return
+    wrote(found.run.write_verdict(document))
+    path = found.run.path / "report.html"
+    with atomic_write(path) as file:
+        file.write(page(gather(found.run)))
+    wrote(path)

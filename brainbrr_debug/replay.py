@@ -1,0 +1,162 @@
+"""Replay: a captured step repeated, and what came of it in one word. Spectrum: the gaps of its decompositions."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal
+
+from brainbrr_debug.capture import CaptureContent, read_capture
+from brainbrr_debug.errors import CannotRunHere
+from brainbrr_debug.observation import Decomposition, Observation
+from brainbrr_debug.questions.reality import TOLERANCE, Reality, is_it_real
+from brainbrr_debug.records import SCHEMA, Outcome, to_json
+from brainbrr_debug.report.text import columns, row
+from brainbrr_debug.spectral import THRESHOLD
+from brainbrr_debug.target import captured_subject
+from brainbrr_debug.trials import Trials, as_row
+
+Word = Literal["healthy", "failed again", "did-not-reproduce"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Replayed:
+    """The outcome of a replay: `changed` says which precision or device was asked for instead of the captured one."""
+
+    capture: str
+    content: CaptureContent
+    reality: Reality
+    outcome: Word
+    changed: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """As one document."""
+        real = self.reality
+        plain: dict[str, Any] = to_json(
+            {
+                "schema": SCHEMA,
+                "capture": self.capture,
+                "step": self.content.step,
+                "outcome": self.outcome,
+                "replay": {"reproduced": real.reproduced, "of": real.of},
+                "failed": real.failed,
+                "bit_exact": real.exact,
+                "deterministic": real.deterministic,
+                "finding": self.content.finding,
+                "differences": real.differences,
+                "mismatches": real.mismatches,
+                "changed": self.changed,
+                "trials": [as_row(result) for result in real.results],
+            }
+        )
+        return plain
+
+    def text(self) -> str:
+        """In lines, the word first."""
+        real, finding = self.reality, self.content.finding
+        lines = [row("replay", self._headline()), row("capture", self.capture, f"step {self.content.step}")]
+        lines.append(row("finding", f"{finding.severity.name} {finding.check}", finding.message))
+        lines.append(row("compared", self._manner()))
+        lines += [row("difference", line) for line in real.differences]
+        lines += [row("mismatch", line) for line in real.mismatches]
+        lines += [row("repeat", str(number), r.outcome.value, r.reason) for number, r in enumerate(real.results)]
+        return "\n".join(lines)
+
+    def _headline(self) -> str:
+        real = self.reality
+        if self.outcome == "failed again":
+            return f"failed again {real.failed}/{real.of}, reproduced {real.reproduced}/{real.of}"
+        if self.outcome == "healthy":
+            return f"healthy {real.of}/{real.of}{f' with {self.changed}' if self.changed else ''}"
+        return f"did not reproduce: it failed when it was captured, and {real.failed} of {real.of} repeats failed"
+
+    def _manner(self) -> str:
+        if self.reality.exact:
+            return "bit for bit: torch, threads, instruction set, device and precision are the captured ones"
+        return f"losses to a relative {TOLERANCE:g}, because bits cannot be expected to agree here"
+
+
+def replay_capture(
+    path: Path,
+    *,
+    times: int = 3,
+    device: str | None = None,
+    dtype: str | None = None,
+    subject: str | None = None,
+    code_may_differ: bool = False,
+) -> Replayed:
+    """Repeat the captured step.
+
+    A captured failure of which no repeat fails "did not reproduce", unless something was changed on purpose: the
+    device, the precision, or (`code_may_differ`) the code; then the step is healthy now. Raises CaptureError for a
+    file that is no capture, CannotRunHere where the step cannot be run.
+    """
+    content = read_capture(path)
+    trials = Trials(content, captured_subject(content, subject))
+    real = is_it_real(trials, times=times, device=device, dtype=dtype)
+    if real.skipped is not None:
+        raise CannotRunHere(f"{path}: the captured step does not run here: {real.skipped}")
+    changed = ", ".join(part for part in (dtype and f"dtype {dtype}", device and f"device {device}") if part)
+    return Replayed(
+        capture=str(path),
+        content=content,
+        reality=real,
+        outcome=_word(real, explained=bool(changed) or code_may_differ),
+        changed=changed,
+    )
+
+
+def _word(real: Reality, *, explained: bool) -> Word:
+    if real.failed == real.of:
+        return "failed again"
+    if real.failed:
+        return "did-not-reproduce"
+    return "healthy" if explained or not real.captured_bad else "did-not-reproduce"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Spectrum:
+    """The decompositions of a captured step."""
+
+    capture: str
+    step: int
+    decompositions: tuple[Decomposition, ...]
+
+    @property
+    def degenerate(self) -> bool:
+        """Whether a gradient divides by a gap that is as good as zero."""
+        return any(d.differentiated and not d.gap > THRESHOLD for d in self.decompositions)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As one document."""
+        plain: dict[str, Any] = to_json({"schema": SCHEMA, "threshold": THRESHOLD, **_fields(self)})
+        return plain
+
+    def text(self) -> str:
+        """One line for each decomposition and sample."""
+        if not self.decompositions:
+            return f"step {self.step} computes no eigen or singular value decomposition"
+        rows = [["site", "operation", "micro-batch", "sample", "relative gap", "gradient"]]
+        for d in self.decompositions:
+            used = "through the vectors" if d.differentiated else "none"
+            for sample, gap in enumerate(d.gaps) if d.gaps else ((None, d.gap),):
+                shown = "–" if sample is None else str(sample)
+                rows.append([d.site or "the root module", d.op, str(d.micro_batch), shown, f"{gap:.3e}", used])
+        return "\n".join(columns(rows))
+
+
+def spectrum_of(path: Path, *, subject: str | None = None) -> Spectrum:
+    """Repeat the step once and list its decompositions. Raises as `replay_capture`."""
+    from brainbrr_debug.oracle import harm
+    from brainbrr_debug.trial import Trial
+
+    content = read_capture(path)
+    result = Trials(content, captured_subject(content, subject)).ask("spectrum", Trial(), harm)
+    if result.outcome is Outcome.SKIP:
+        raise CannotRunHere(f"{path}: the captured step does not run here: {result.reason}")
+    seen = result.observation or Observation()
+    return Spectrum(capture=str(path), step=content.step, decompositions=seen.decompositions)
+
+
+def _fields(record: Any) -> dict[str, Any]:
+    return {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}

@@ -1,0 +1,214 @@
+"""What a command was pointed at: a capture, a run directory, a configuration or a Subject.."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import re
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from brainbrr_debug.capture import CaptureContent, read_capture, write_capture
+from brainbrr_debug.errors import CannotRunHere, UsageError
+from brainbrr_debug.questions.components import captured_value
+from brainbrr_debug.records import SCHEMA, Origin, Verdict
+from brainbrr_debug.rerun import run_until_harm
+from brainbrr_debug.rundir import RunDir, RunDirError
+from brainbrr_debug.subject import Subject, load_subject
+from brainbrr_debug.trial import Trial, load_captured_subject, one_line, prepare
+
+CONFIG_SUBJECT = "brainbrr_debug.subjects.brainbrr:DetectorSubject"
+RUNS = Path("runs")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A captured step with its subject and the run directory it lies in; no content: `steps` healthy steps."""
+
+    content: CaptureContent | None
+    subject: Subject
+    run: RunDir | None = None
+    steps: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Traced:
+    """The origin of a step; `failed` says whether the step did harm at all."""
+
+    origin: Origin
+    failed: bool
+
+    @property
+    def explained(self) -> bool:
+        """Healthy, or failed with an origin."""
+        return not (self.failed and self.origin.healthy)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The origin's document."""
+        return {"schema": SCHEMA, **self.origin.to_dict()}
+
+
+def resolve(
+    target: str,
+    *,
+    subject_name: str | None = None,
+    seed: int | None = None,
+    max_steps: int | None = None,
+    sets: tuple[str, ...] = (),
+    keep: bool = True,
+    narrate: Callable[[str], None] = lambda line: None,
+) -> Target:
+    """The captured step that `target` stands for; a configuration or subject is run until it does harm.
+
+    With `keep` such a run leaves its capture in a new directory under `runs`. Raises UsageError for a target that is
+    none of the four, CannotRunHere for a subject that breaks down for other reasons than numbers.
+    """
+    path = Path(target)
+    if path.is_dir():
+        path = _last_capture(path)
+    if path.suffix in (".yaml", ".yml") and path.is_file():
+        return _run_config(path, sets, seed, max_steps, keep, narrate)
+    if sets:
+        raise UsageError(f"--set needs a configuration, and {target} is none")
+    if path.exists() or ":" not in target:
+        if not path.exists():
+            raise UsageError(
+                f"{target}: no such file; expected a capture (.h5), a run directory, a configuration (.yaml) or "
+                "package.module:attribute"
+            )
+        content = read_capture(path)
+        return Target(content=content, subject=captured_subject(content, subject_name), run=_run_of(path))
+    return _run_subject(load_subject(target), target, {}, seed or 0, max_steps, keep, narrate)
+
+
+def captured_subject(content: CaptureContent, name: str | None) -> Subject:
+    """The subject named by the person, else by the capture."""
+    return load_captured_subject(dataclasses.replace(content, subject=name) if name else content)
+
+
+def trace(target: Target) -> Traced:
+    """The origin of the target's step."""
+    from brainbrr_debug.origin import trace_step
+
+    if target.content is None:
+        return Traced(origin=Origin(healthy=True), failed=False)
+    run, batches, _ = prepare(target.content, target.subject, Trial())
+    return Traced(origin=trace_step(run, batches, number=target.content.step), failed=True)
+
+
+def healthy_verdict(target: Target) -> Verdict:
+    """The verdict on a run that did no harm."""
+    return Verdict(
+        question="why does the run fail?",
+        step=None,
+        component=None,
+        origin=Origin(healthy=True),
+        samples=(),
+        cause=None,
+        necessary=None,
+        sufficient=None,
+        stable={"k": 0, "n": 0},
+        replay={"reproduced": 0, "of": 0},
+        mechanism=None,
+        repairs=(),
+        trials=0,
+        seconds=0.0,
+        sentence=f"The run is healthy: {target.steps} steps, and none left anything non-finite behind.",
+        details={"outcome": "healthy"},
+    )
+
+
+def seconds(budget: str) -> float:
+    """`90`, `90s`, `10m`, `1.5h` in seconds. Raises UsageError for anything else."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", budget.strip())
+    if found is None:
+        raise UsageError(f"--budget is {budget!r}; expected a time such as 90s, 10m or 1h")
+    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
+
+
+def _run_config(
+    path: Path,
+    sets: tuple[str, ...],
+    seed: int | None,
+    max_steps: int | None,
+    keep: bool,
+    narrate: Callable[[str], None],
+) -> Target:
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"{path}: cannot be read as YAML: {one_line(error)}") from error
+    if not isinstance(values, dict):
+        raise UsageError(f"{path}: holds a {type(values).__name__}; expected a mapping of sections")
+    for assignment in sets:
+        key, equals, value = assignment.partition("=")
+        if not equals:
+            raise UsageError(f"--set {assignment}: expected KEY=VALUE")
+        _set(values, key, yaml.safe_load(value))
+    module, _, attribute = CONFIG_SUBJECT.partition(":")
+    try:
+        subject: Subject = getattr(importlib.import_module(module), attribute).from_config(values)
+    except ImportError as error:
+        raise CannotRunHere(f"{path}: the detector is not installed ({error}); pip install 'brainbrr[eeg]'") from error
+    chosen = captured_value(values, "experiment.seed", 0) if seed is None else seed
+    return _run_subject(subject, CONFIG_SUBJECT, values, int(chosen), max_steps, keep, narrate)
+
+
+def _run_subject(
+    subject: Subject,
+    name: str,
+    config: Mapping[str, Any],
+    seed: int,
+    max_steps: int | None,
+    keep: bool,
+    narrate: Callable[[str], None],
+) -> Target:
+    try:
+        rerun = run_until_harm(subject, name, seed=seed, max_steps=max_steps, config=config, progress=narrate)
+    except (RuntimeError, TypeError, AttributeError, LookupError, ArithmeticError, ValueError, OSError) as error:
+        if type(error).__module__.startswith("brainbrr"):
+            raise  # says for itself what is wrong
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        raise CannotRunHere(
+            f"{name} breaks down, and not over a number: {type(error).__name__}: {one_line(error)} "
+            f"({frame.filename}:{frame.lineno})"
+        ) from error
+    run = None
+    if keep and rerun.content is not None:
+        run = RunDir.create(RUNS, name.rpartition(":")[2])
+        run.write_environment(rerun.content.environment)
+        write_capture(run.capture_path(rerun.content.step), rerun.content)
+        for step in range(rerun.steps):
+            run.append_readings(step, [r for r in rerun.content.readings if r.step == step])
+        run.append_finding(rerun.content.finding)
+    return Target(content=rerun.content, subject=subject, run=run, steps=rerun.steps)
+
+
+def _set(values: dict[str, Any], key: str, value: Any) -> None:
+    *sections, last = key.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise UsageError(f"--set {key}: {section} is a value and no section")
+    values[last] = value
+
+
+def _last_capture(path: Path) -> Path:
+    captures = RunDir.open(path).list_captures()
+    if not captures:
+        raise UsageError(f"{path}: holds no capture; expected a run that was stopped by a finding")
+    return captures[-1]
+
+
+def _run_of(path: Path) -> RunDir | None:
+    """The run directory that a capture lies in; None for one that was carried elsewhere."""
+    if path.resolve().parent.name != "captures":
+        return None
+    try:
+        return RunDir.open(path.resolve().parent.parent)
+    except RunDirError:
+        return None
