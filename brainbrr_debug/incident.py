@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from brainbrr_debug.checks.run import NONFINITE
 from brainbrr_debug.probes.decompositions import Call, Degenerate, degenerate
 from brainbrr_debug.probes.state import state_tensors
-from brainbrr_debug.quantities import EIGENGAP, GRADIENT_NORM, OUTPUT_SUM, STATE_SUM
+from brainbrr_debug.quantities import EIGENGAP, GRADIENT_NORM, OUTPUT_SUM, STATE_NORM
 from brainbrr_debug.records import Finding, Reading, Severity
 from brainbrr_debug.snapshot import StepStart
 from brainbrr_debug.statistics import can_be_nonfinite, exact_norm, finiteness, stored_values
@@ -59,16 +59,15 @@ def confirmed(readings: Sequence[Reading], scene: Scene) -> list[Reading]:
     only by float32's rounding by the float64 one. What remains non-finite or small is so.
     """
     outputs = iter(scene.outputs)
-    states = {site: x for _, site, x in _states(scene)} if any(_bad(r, STATE_SUM) for r in readings) else {}
     out = []
     for reading in readings:
         kept = next(outputs, (None, 0)) if reading.quantity == OUTPUT_SUM else (None, 0)
         if _bad(reading, OUTPUT_SUM):
             value = _exact_sum(kept[0]) if kept[0] is not None and kept[0]._version == kept[1] else None
         elif _bad(reading, GRADIENT_NORM):
-            value = _exact_gradient_norm(scene)
-        elif _bad(reading, STATE_SUM):
-            value = _exact_sum(states.get(reading.site))
+            value = _exact_norm([p.grad for p in scene.parameters.values() if p.grad is not None])
+        elif _bad(reading, STATE_NORM):
+            value = _exact_norm([x for _, _, x in _states(scene)])
         elif reading.quantity == EIGENGAP and not reading.value > scene.threshold:
             value = _exact_gap(reading, scene)
         else:
@@ -90,11 +89,11 @@ def _exact_sum(x: Tensor | None) -> float | None:
     return total if math.isfinite(total) else math.copysign(sys.float_info.max, total)
 
 
-def _exact_gradient_norm(scene: Scene) -> float | None:
-    gradients = [p.grad for p in scene.parameters.values() if p.grad is not None]
-    if not all(finiteness(gradient).finite for gradient in gradients):
+def _exact_norm(tensors: Sequence[Tensor]) -> float | None:
+    """The norm in float64 of tensors that are finite throughout; None for any others."""
+    if not all(finiteness(x).finite for x in tensors):
         return None
-    return min(float(exact_norm(gradients)), sys.float_info.max)
+    return min(float(exact_norm(tensors)), sys.float_info.max)
 
 
 def _exact_gap(reading: Reading, scene: Scene) -> float | None:

@@ -72,7 +72,7 @@ class Logbook:
         return bool(self.counts[_kind(finding)])
 
     def close(self) -> None:
-        """Say what was only counted, sync and close the files."""
+        """Say what was only counted, and bring everything to the disk."""
         if self.run_dir is None:
             return
         for kind, last in self._last.items():
@@ -81,7 +81,7 @@ class Logbook:
                 message = f"{more} more of the same, the last in step {last.step}: {last.message}"
                 evidence = {"only_counted": more, "in_all": self.counts[kind]}
                 self.run_dir.append_finding(dataclasses.replace(last, message=message, evidence=evidence, commands=()))
-        self.run_dir.close()
+        self.run_dir.sync()
 
     def capture(
         self, scene: Scene, finding: Finding, norm: float, healthy: Sequence[Batches]

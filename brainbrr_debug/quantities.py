@@ -5,7 +5,7 @@ from __future__ import annotations
 LOSS = "loss"  # value of one micro-batch's loss
 OUTPUT_SUM = "output.sum"  # screening sum of the model's output: non-finite whenever an element is
 MODULE_SUM = "module.sum"  # the same of one leaf module's output (sentinel)
-STATE_SUM = "state.sum"  # the same of a parameter or of a tensor of the optimizer's state
+STATE_NORM = "state.norm"  # 2-norm of the share of parameters, buffers and optimizer state that a step looked at
 GRADIENT_NORM = "gradient.norm"  # total 2-norm before clipping
 GRADIENT_NORM_DISCARDED = "gradient.norm.discarded"  # of a step that the loss scaler threw away, as it should
 LEARNING_RATE = "learning_rate"  # of one parameter group

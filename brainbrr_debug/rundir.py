@@ -74,7 +74,7 @@ class RunDir:
         self.checkpoints = path / "checkpoints"
         self.captures = path / "captures"
         self.verdicts = path / "verdicts"
-        self._files: dict[str, IO[bytes]] = {}
+        self._mended: set[Path] = set()
 
     @classmethod
     def create(cls, root: str | Path, name: str = "run") -> Self:
@@ -196,19 +196,18 @@ class RunDir:
 
     def append(self, name: str, value: Any) -> None:
         """One JSON line at the end of file `name`, handed to the operating system in one write."""
-        file = self._files.get(name)
-        if file is None:
-            file = self._files[name] = (self.path / name).open("ab", buffering=0)
-            if file.tell() and not _ends_line(self.path / name):
-                file.write(b"\n")  # a line torn by a crash must not swallow the next one
-        file.write(dumps(value).encode() + b"\n")
+        path = self.path / name
+        line = dumps(value).encode() + b"\n"
+        with path.open("ab", buffering=0) as file:
+            if path not in self._mended and file.tell() and not _ends_line(path):
+                line = b"\n" + line  # a line torn by a crash must not swallow the next one
+            self._mended.add(path)
+            file.write(line)
 
-    def close(self) -> None:
-        """Sync and close the files of lines."""
-        for file in self._files.values():
-            os.fsync(file.fileno())
-            file.close()
-        self._files.clear()
+    def sync(self) -> None:
+        """Bring what was appended so far to the disk."""
+        for path in self._mended:
+            _sync(path)
 
     def readings(self) -> Lines[Reading]:
         """Every reading in the order of the run."""

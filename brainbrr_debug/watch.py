@@ -123,9 +123,9 @@ class Watch:
     # Context
 
     def __enter__(self) -> Self:
+        self._log.begin()
         self._panel.attach(self._guard)
         self._active = True
-        self._log.begin()
         return self
 
     def __exit__(

@@ -13,7 +13,7 @@ from brainbrr_debug.quantities import (
     LOSS,
     MODULE_SUM,
     OUTPUT_SUM,
-    STATE_SUM,
+    STATE_NORM,
 )
 from brainbrr_debug.records import Finding, Reading, Severity
 
@@ -27,7 +27,7 @@ _WHERE = {
     OUTPUT_SUM: "logits",
     LOSS: "loss",
     GRADIENT_NORM: "gradient",
-    STATE_SUM: "state",
+    STATE_NORM: "state",
 }
 """What a non-finite reading of a quantity is called, in the order of cause."""
 
@@ -50,12 +50,9 @@ def _judge(step: Sequence[Reading]) -> Finding | None:
         kinds.add("logits")
     ordered = [where for where in _WHERE.values() if where in kinds]
     first = next((r.site for r in bad if r.quantity == MODULE_SUM), None)
-    sites = [r.site for r in bad if r.quantity == STATE_SUM]
     evidence: dict[str, object] = {"nonfinite": ordered}
     if first is not None:
         evidence["first_module"] = first
-    if sites:
-        evidence["state"] = sites
     gap = smallest_gap(step)
     if gap is not None:
         evidence["eigengap"] = {"value": gap.value, "site": gap.site, "sample": gap.sample}

@@ -51,7 +51,7 @@ class Call:
         )
         if not bool(torch.isfinite(chosen).all()):
             return None
-        return exact_eigengap(chosen.mH if self.upper else chosen, hermitian=self.op != "svd")
+        return exact_eigengap(chosen.mH if self.upper else chosen, hermitian=not self.op.endswith("svd"))
 
 
 class Decompositions:
@@ -190,8 +190,9 @@ def degenerate(calls: list[Call], threshold: float, samples: int | None, *, at_m
     return sorted(found, key=lambda d: (not math.isnan(d.gap), d.gap))[:at_most]
 
 
-def _mark(call: Call, gradient: Tensor) -> None:
-    call.differentiated = True
+def _mark(call: Call, gradient: Tensor | None) -> None:
+    if gradient is not None:  # None: only the values carried a gradient
+        call.differentiated = True
 
 
 # The replacement of torch's functions -------------------------------------------------------------------------------

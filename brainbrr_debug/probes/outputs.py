@@ -55,11 +55,12 @@ class Outputs:
     def _seen(self, x: Tensor) -> bool:
         return any(
             old is not None
+            and x._version == version
             and old.layout == x.layout == torch.strided
             and old.data_ptr() == x.data_ptr()
             and old.shape == x.shape
             and old.dtype == x.dtype
-            for old, _ in self.kept
+            for old, version in self.kept
         )
 
     def _take(self, x: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Parameters, buffers and the optimizer's state in turns: a slice of them every step, all within a fixed period."""
+"""Parameters, buffers and the optimizer's state in turns: a share of them every step, all within a fixed period."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from brainbrr_debug.probes.ledger import Ledger, objections
-from brainbrr_debug.quantities import STATE_SUM
+from brainbrr_debug.quantities import ROOT_SITE, STATE_NORM
 from brainbrr_debug.records import Reading
-from brainbrr_debug.statistics import can_be_nonfinite, screen
+from brainbrr_debug.statistics import can_be_nonfinite, total_norm
+
+CALL = 20_000
+"""What one more tensor costs, in elements: a kernel's start against reading them."""
 
 
 def state_tensors(
@@ -30,7 +33,10 @@ def state_tensors(
 
 
 class States:
-    """Each step screens the next share, by elements, so that `period` steps see everything at even cost."""
+    """Each step takes the norm of the next share, at even cost, so that `period` steps see everything.
+
+    Yields a Reading only where the norm is not finite; which tensor it was is asked on that trigger.
+    """
 
     def __init__(
         self,
@@ -45,8 +51,8 @@ class States:
         self._ledger, self._model, self._optimizer, self._parameters = ledger, model, optimizer, parameters
         self._period = period
         self._turn = 0
-        self._round: Iterator[tuple[str, str, Tensor]] = iter(())
-        self._share = 0.0  # elements a step
+        self._round: Iterator[Tensor] = iter(())
+        self._share = 0.0
         self._owed = 0.0
 
     def see(self, step: int) -> None:
@@ -55,39 +61,27 @@ class States:
             self._start_round()
         self._turn += 1
         self._owed += self._share
-        last = self._turn % self._period == 0
-        for phase, site, x in self._round if last else self._due():
-            self._take(phase, site, x, step)
+        due = list(self._round if self._turn % self._period == 0 else self._due())
+        if due:
+            self._ledger.defer(
+                [total_norm(due)],
+                lambda v: objections(
+                    [Reading(step=step, phase="optimizer", site=ROOT_SITE, quantity=STATE_NORM, value=v[0])]
+                ),
+            )
 
     def _start_round(self) -> None:
         everything = [
-            entry
-            for entry in state_tensors(self._model, self._optimizer, self._parameters)
-            if can_be_nonfinite(entry[2])
+            x for _, _, x in state_tensors(self._model, self._optimizer, self._parameters) if can_be_nonfinite(x)
         ]
-        self._share = sum(x.numel() for _, _, x in everything) / self._period
+        self._share = sum(x.numel() + CALL for x in everything) / self._period
         self._owed = 0.0
         self._round = iter(everything)
 
-    def _due(self) -> Iterator[tuple[str, str, Tensor]]:
-        while self._owed > 0:
-            entry = next(self._round, None)
-            if entry is None:
-                return
-            self._owed -= entry[2].numel()
-            yield entry
-
-    def see_all(self, step: int) -> None:
-        """Screen everything at once: at a checkpoint or on a trigger."""
-        for phase, site, x in state_tensors(self._model, self._optimizer, self._parameters):
-            if can_be_nonfinite(x):
-                self._take(phase, site, x, step)
-
-    def _take(self, phase: str, site: str, x: Tensor, step: int) -> None:
-        self._ledger.defer(
-            [screen(x)],
-            lambda v: objections([Reading(step=step, phase=phase, site=site, quantity=STATE_SUM, value=v[0])]),
-        )
+    def _due(self) -> Iterator[Tensor]:
+        while self._owed > 0 and (x := next(self._round, None)) is not None:
+            self._owed -= x.numel() + CALL
+            yield x
 
     def clear(self) -> None:
         """Let go of the tensors of the round."""
