@@ -65,16 +65,18 @@ def preprocess(
     for i, name in enumerate(ELECTRODES):
         row, bad = _bridge(signal[i].astype(np.float64), name, rate)
         nonfinite += bad
-        if np.ptp(row) <= _ROUNDING * np.abs(row).max():
+        low, high = float(row.min()), float(row.max())
+        if high - low <= _ROUNDING * max(abs(low), abs(high)):
             out[i] = 0.0
             clipped.append(0.0)
             constant.append(name)
             continue
-        row = _filter(_resample(row - row[0], rate, n), sos)
+        row -= row[0]
+        row = _filter(_resample(row, rate, n), sos)
         row /= _sigma(row, recorded) if preprocessing.normalize else NOMINAL_SIGMA_UV
-        clipped.append(float(np.mean(np.abs(row) > preprocessing.clip_sigma)))
-        np.clip(row, -preprocessing.clip_sigma, preprocessing.clip_sigma, out=row)
-        out[i] = row
+        clip = preprocessing.clip_sigma
+        clipped.append((np.count_nonzero(row > clip) + np.count_nonzero(row < -clip)) / n)
+        np.clip(row, -clip, clip, out=out[i], casting="same_kind")
     notes += [f"{bad.count} non-finite samples of {bad.electrode} from {bad.first_s:g} s bridged" for bad in nonfinite]
     if constant:
         notes.append(f"constant throughout, left at 0: {', '.join(constant)}")
@@ -137,7 +139,8 @@ def _filter(row: Row, sos: npt.NDArray[np.float64]) -> Row:
     """
     from scipy import signal as sp
 
-    filtered: Row = sp.sosfilt(sos, row + _IDLE_UV)
+    row += _IDLE_UV
+    filtered: Row = sp.sosfilt(sos, row)
     return filtered
 
 

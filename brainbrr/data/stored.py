@@ -65,7 +65,8 @@ class CachedRecording:
     def read_into(self, out: npt.NDArray[np.float32], start: int) -> None:
         """Fill `out` (19, n) float32 with σ from sample `start` on; only the slice is read from disk."""
         stop = start + out.shape[1]
-        np.multiply(self.steps()[:, start:stop], np.float32(self.clip_sigma / STEPS), out=out)
+        out[:] = self.steps()[:, start:stop]  # converting and scaling in two passes is the faster way
+        out *= np.float32(self.clip_sigma / STEPS)
 
     def steps(self) -> npt.NDArray[np.int16]:
         """The whole recording as stored, (19, N) int16, memory-mapped. Raises CacheError when it is damaged."""
@@ -96,7 +97,9 @@ def store(folder: Path, signal: npt.NDArray[np.float32], recording: CachedRecord
     describing = folder / f"{recording.name}.json"
     # An older description must not outlive the array it describes.
     describing.unlink(missing_ok=True)
-    steps = np.rint(signal * np.float32(STEPS / recording.clip_sigma)).astype(np.int16)
+    steps = np.empty(signal.shape, dtype=np.int16)
+    for row, source in zip(steps, signal, strict=True):  # row by row: temporaries stay in the processor's cache
+        row[:] = np.rint(source * np.float32(STEPS / recording.clip_sigma))
     with atomic_write(recording.path) as file:
         np.lib.format.write_array(file, steps, version=(1, 0), allow_pickle=False)
     recording = dataclasses.replace(recording, crc32=zlib.crc32(steps.data))
