@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import io
 import json
 import os
 import shutil
@@ -10,16 +11,18 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from brainbrr.config import ELECTRODES, SAMPLING_RATE
+from brainbrr.data.labels import Event, write_csv_bi
 from brainbrr.data.synthesis.artefacts import RAIL_UV, Artefact
 from brainbrr.data.synthesis.noise import Signal
 from brainbrr.data.synthesis.plan import RecordingPlan, SynthesisError, plan_corpus
 from brainbrr.data.synthesis.render import render_electrodes, render_heart
+from brainbrr.files import atomic_write
 
 TRUTH = "artefacts.json"
 _PARTIAL = ".partial-"  # folders of runs under way, or interrupted
@@ -108,7 +111,8 @@ def write_corpus(
             if progress is not None:
                 progress(done, len(plans), plan.name)
         truth = tuple(artefact for plan in plans for artefact in plan.artefacts)
-        _write_text(staging / TRUTH, json.dumps([asdict(artefact) for artefact in truth], indent=2) + "\n")
+        with atomic_write(staging / TRUTH) as file:
+            file.write((json.dumps([asdict(artefact) for artefact in truth], indent=2) + "\n").encode())
         _publish(staging, root, force)
     finally:
         shutil.rmtree(staging)
@@ -166,7 +170,8 @@ def _write_recording(staging: Path, plan: RecordingPlan) -> int:
     edf_path = staging / f"{plan.path}.edf"
     edf_path.parent.mkdir(parents=True)
     _write_edf(edf_path, plan, digital, heart)
-    _write_text(edf_path.with_suffix(".csv_bi"), _csv_bi(plan))
+    events = [Event(start_s=seizure.start_s, stop_s=seizure.stop_s) for seizure in plan.seizures]
+    write_csv_bi(edf_path.with_suffix(".csv_bi"), events, plan.duration_s)
     return beyond + heart_beyond
 
 
@@ -202,37 +207,8 @@ def _write_edf(path: Path, plan: RecordingPlan, digital: NDArray[np.int16], hear
         starttime=datetime.time(9, 0),
         data_record_duration=1,
     )
-    with path.open("wb") as file:
-        edf.write(file)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _csv_bi(plan: RecordingPlan) -> str:
-    lines = [
-        "# version = csv_v1.0.0",
-        f"# bname = {plan.name}",
-        f"# duration = {plan.duration_s:.4f} secs",
-        "# montage_file = nedc_eas_default_montage.txt",
-        "#",
-        "channel,start_time,stop_time,label,confidence",
-    ]
-    at = 0.0
-    for seizure in plan.seizures:
-        if seizure.start_s > at:
-            lines.append(f"TERM,{at:.4f},{seizure.start_s:.4f},bckg,1.0000")
-        lines.append(f"TERM,{seizure.start_s:.4f},{seizure.stop_s:.4f},seiz,1.0000")
-        at = seizure.stop_s
-    if at < plan.duration_s:
-        lines.append(f"TERM,{at:.4f},{plan.duration_s:.4f},bckg,1.0000")
-    return "\n".join(lines) + "\n"
-
-
-def _write_text(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    with atomic_write(path) as file:
+        edf.write(cast(io.BufferedWriter, file))
 
 
 def _sync_folder(folder: Path) -> None:

@@ -14,12 +14,12 @@ from enum import IntEnum
 
 import numpy as np
 
+from brainbrr.data.corpus import SPLITS
 from brainbrr.data.synthesis import artefacts, background, lookalikes, seizures
 from brainbrr.data.synthesis.artefacts import Artefact
 from brainbrr.data.synthesis.lookalikes import Lookalike
 from brainbrr.data.synthesis.seizures import Seizure
 
-SPLITS = ("train", "dev", "eval")
 MAX_PATIENTS = 26**3
 _SEIZURE_S, _SHORTEST_SEIZURE_S = (20.0, 90.0), 8.0
 _LOOKALIKE_S, _SHORTEST_LOOKALIKE_S = (20.0, 60.0), 5.0
@@ -218,14 +218,14 @@ def _find_place(
     rng: np.random.Generator, plans: list[RecordingPlan], kind: str, seconds: float
 ) -> tuple[int, float, float] | None:
     """(index into plans, start, stop): the widest guard that some recording can keep, then the first recording."""
-    shift = rng.random()  # one draw, whatever is tried: later artefacts do not depend on how many tries it took
+    which, shift = rng.random(2)  # whatever is tried: later artefacts do not depend on how many tries it took
     for guard, keep_off_lookalikes in _GUARDS:
         for index, plan in enumerate(plans):
             length = max(0.25, min(seconds, math.floor(2 * plan.duration_s) / 4))
             starts = _slot_starts(plan, length, shift) if kind == "flat" else _any_starts(plan, length)
             free = [s for s in starts if _is_free(plan, s, s + length, guard, keep_off_lookalikes)]
             if free:
-                start = free[int(shift * len(free))]
+                start = free[int(which * len(free))]
                 return index, start, start + length
     return None
 
