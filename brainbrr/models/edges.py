@@ -17,7 +17,8 @@ from brainbrr.models.bimamba import BiMamba2Stack, LayerOptions
 from brainbrr.models.initialisation import linear
 
 EPS = 1e-5  # added to the mean square of a feature vector: a zero vector has similarity 0 and a bounded gradient
-CONTRAST = 4.0  # initial slope of the weight over the similarity where no edge stream learns one
+CONTRAST = 4.0  # initial slope of a weight's logit over the similarity
+STREAM_GAIN = 0.5  # of what the edge stream adds to the logit: more could push every weight into the softplus' flat end
 
 
 def similarity(features: Tensor, kind: Literal["cosine", "correlation"] = "cosine") -> Tensor:
@@ -37,22 +38,21 @@ def similarity(features: Tensor, kind: Literal["cosine", "correlation"] = "cosin
 class EdgeStream(nn.Module):
     """Electrode features (B,T,C,F) → weights of the pairs (B,E,T), above 0.
 
-    The similarity of a pair is lifted to D channels, read by a BiMamba-2 stack that all pairs share, and brought back
-    to one weight by a softplus. Without layers the weight is a softplus of an affine function of the similarity.
+    The weight is the softplus of an affine function of the similarity plus, where there are layers, of what a BiMamba-2
+    stack shared by all pairs reads from the similarity's course, lifted to D channels.
     """
 
     def __init__(self, graph: config.Graph, mamba: config.Mamba, *, norm: bool, bias: bool, checkpoint: bool) -> None:
         super().__init__()
         self.kind = graph.edge_features
-        layers, width = graph.edge_mamba_layers, graph.edge_mamba_d_model
-        if layers == 0:
-            self.weight = nn.Linear(1, 1)
-            nn.init.constant_(self.weight.weight, CONTRAST)
-            nn.init.zeros_(self.weight.bias)
+        self.direct = nn.Linear(1, 1)
+        nn.init.constant_(self.direct.weight, CONTRAST)
+        nn.init.zeros_(self.direct.bias)
+        self.stream: BiMamba2Stack | None = None
+        if graph.edge_mamba_layers == 0:
             return
-        self.lift = linear(1, width, bias=bias)
         options = LayerOptions(
-            d_model=width,
+            d_model=graph.edge_mamba_d_model,
             d_state=graph.edge_mamba_d_state,
             d_conv=mamba.conv_kernel,
             headdim=graph.edge_mamba_headdim,
@@ -62,13 +62,15 @@ class EdgeStream(nn.Module):
             norm=norm,
             bias=bias,
         )
-        self.stream = BiMamba2Stack(options, layers, checkpoint_activations=checkpoint)
-        self.weight = linear(width, 1)
+        self.lift = linear(1, options.d_model, bias=bias)
+        self.stream = BiMamba2Stack(options, graph.edge_mamba_layers, checkpoint_activations=checkpoint)
+        self.weight = linear(options.d_model, 1, bias=False, gain=STREAM_GAIN)
 
     def forward(self, features: Tensor) -> Tensor:
         """`features` (B,T,C,F) → (B,E,T)."""
         pairs = similarity(features, self.kind)
         sequences = pairs.flatten(0, 1)[..., None]  # (B·E,T,1)
-        if hasattr(self, "stream"):
-            sequences = self.stream(self.lift(sequences))
-        return F.softplus(self.weight(sequences)[..., 0]).view_as(pairs)
+        weights: Tensor = self.direct(sequences)
+        if self.stream is not None:
+            weights = weights + self.weight(self.stream(self.lift(sequences)))
+        return F.softplus(weights[..., 0]).view_as(pairs)

@@ -11,8 +11,8 @@ def keep_scale(layer: nn.Linear | nn.Conv1d, *, gain: float = 1.0) -> None:
     nn.init.normal_(layer.weight, std=gain * fan_in**-0.5)
 
 
-def linear(in_features: int, out_features: int, *, bias: bool = True) -> nn.Linear:
-    """A Linear layer that keeps the scale."""
+def linear(in_features: int, out_features: int, *, bias: bool = True, gain: float = 1.0) -> nn.Linear:
+    """A Linear layer that multiplies the scale by `gain`."""
     layer = nn.Linear(in_features, out_features, bias=bias)
-    keep_scale(layer)
+    keep_scale(layer, gain=gain)
     return layer

@@ -76,7 +76,8 @@ class SafeEigenvectors(torch.autograd.Function):
         values, vectors = torch.linalg.eigh(matrix)
         ctx.save_for_backward(values, vectors)
         ctx.k, ctx.dropped = k, dropped
-        return vectors[..., :k].contiguous()
+        kept: Tensor = vectors[..., :k].contiguous()
+        return kept
 
     @staticmethod
     @once_differentiable

@@ -5,12 +5,15 @@ Letters: B batch, C = 19 electrodes, L samples, T steps, W width of a step's vec
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from brainbrr.config import ELECTRODES
 from brainbrr.models.bimamba import BiMamba2Stack
 from brainbrr.models.initialisation import linear
+
+LOGIT_GAIN = 3.0  # of the last projection: makes up for what GELU and constant features take from the variance
 
 
 class ToElectrodes(nn.Module):
@@ -76,10 +79,12 @@ class Head(nn.Module):
     def __init__(self, width: int, stride: int, *, norm: bool) -> None:
         super().__init__()
         self.stride = stride
-        hidden = max(8, width // 8)
+        hidden = max(16, width // 8)
         self.norm = nn.LayerNorm(width) if norm else nn.Identity()
         self.hidden = linear(width, hidden)
-        self.logit = linear(hidden, 1)
+        self.logit = linear(hidden, 1, gain=LOGIT_GAIN)
+        with torch.no_grad():
+            self.logit.weight -= self.logit.weight.mean()  # or the mean of the GELUs would offset all logits
 
     def forward(self, x: Tensor) -> Tensor:
         """`x` (B,W,T) → (B,L)."""
