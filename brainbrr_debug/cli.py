@@ -62,7 +62,7 @@ def cli() -> None:
         sys.path.insert(0, str(Path.cwd()))
 
 
-@cli.command()
+@cli.command(short_help="Repeat a captured step.")
 @click.argument("capture", type=click.Path(path_type=Path))
 @click.option("--times", type=click.IntRange(min=1), default=3, show_default=True, help="Repeats.")
 @click.option("--device", help="Another device than the subject chooses: cpu, cuda, cuda:1.")
@@ -92,7 +92,7 @@ def replay(
     return {"healthy": EXIT_GOOD, "failed again": EXIT_BAD}.get(replayed.outcome, EXIT_CANNOT_TELL)
 
 
-@cli.command()
+@cli.command(short_help="Name component, samples and operation that broke a step, with proof.")
 @click.argument("target", metavar="CAPTURE|RUN|CONFIG|SUBJECT")
 @click.option("--budget", metavar="10m", help="Begin no trial after this time: 90s, 10m, 1h.")
 @SUBJECT
@@ -143,7 +143,7 @@ def bisect(
     return EXIT_BAD if verdict.details["outcome"] in ("did-not-reproduce", "incomplete") else EXIT_GOOD
 
 
-@cli.command()
+@cli.command(short_help="Name the operation a failure was born in, and its line.")
 @click.argument("target", metavar="SUBJECT|CONFIG|CAPTURE")
 @SUBJECT
 @SEED
@@ -169,7 +169,7 @@ def diagnose(
     return EXIT_GOOD if traced.explained else EXIT_BAD
 
 
-@cli.command()
+@cli.command(short_help="Eigengaps of every decomposition of a captured step.")
 @click.argument("capture", type=click.Path(path_type=Path))
 @SUBJECT
 @result_options
@@ -183,7 +183,7 @@ def spectrum(capture: Path, subject_name: str | None, form: str, output: Path | 
     return EXIT_BAD if found.degenerate else EXIT_GOOD
 
 
-@cli.command()
+@cli.command(short_help="One file about a run: verdicts, curves, trials, repairs.")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(
     "--format", "form", type=click.Choice(["html", "text", "json"]), default="html", show_default=True,
@@ -212,7 +212,7 @@ def report(run: Path, form: str, output: Path | None, force: bool) -> int:
     return EXIT_GOOD
 
 
-@cli.command()
+@cli.command(short_help="What the bits of a run depend on here.")
 @result_options
 def env(form: str, output: Path | None, force: bool) -> int:
     """What the bits of a run depend on here: versions, processor, threads, precision. Paste it into a report."""

@@ -73,6 +73,8 @@ class Replayed:
     def _manner(self) -> str:
         if self.reality.exact:
             return "bit for bit: torch, threads, instruction set, device and precision are the captured ones"
+        if "dtype" in self.changed:
+            return "by outcome only: another precision computes something else"
         return f"losses to a relative {TOLERANCE:g}, because bits cannot be expected to agree here"
 
 

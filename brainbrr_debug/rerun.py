@@ -98,7 +98,7 @@ def _do(run: Run, batch: Batch) -> Observation:
         except (RuntimeError, ValueError, ArithmeticError) as error:
             if not caused_by_nonfinite(error):
                 raise
-            return recorder.observation(error=f"{type(error).__name__}: {one_line(error)}")
+            return recorder.observation(error=one_line(error))
         return recorder.observation()
 
 

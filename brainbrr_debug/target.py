@@ -174,8 +174,7 @@ def _run_subject(
             raise  # says for itself what is wrong
         frame = traceback.extract_tb(error.__traceback__)[-1]
         raise CannotRunHere(
-            f"{name} breaks down, and not over a number: {type(error).__name__}: {one_line(error)} "
-            f"({frame.filename}:{frame.lineno})"
+            f"{name} breaks down, and not over a number: {one_line(error)} ({frame.filename}:{frame.lineno})"
         ) from error
     run = None
     if keep and rerun.content is not None:

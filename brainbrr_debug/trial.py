@@ -85,7 +85,7 @@ def load_captured_subject(content: CaptureContent) -> Subject:
         subject: Subject = build(content.config) if callable(build) else load_subject(content.subject)
     except (SubjectError, ImportError, ValueError, OSError) as error:
         raise CannotRunHere(
-            f"the captured subject {content.subject!r} cannot be loaded here: {one_line(error)}; install its "
+            f"the captured subject {content.subject!r} cannot be loaded here: {error}; install its "
             "package or put its folder on PYTHONPATH"
         ) from error
     return subject
@@ -105,7 +105,7 @@ def observe(content: CaptureContent, subject: Subject, trial: Trial) -> Observat
         except (RuntimeError, ValueError, ArithmeticError) as error:
             if not caused_by_nonfinite(error):
                 raise
-            return recorder.observation(error=f"{type(error).__name__}: {one_line(error)}", notes=notes)
+            return recorder.observation(error=one_line(error), notes=notes)
         return recorder.observation(notes=notes)
 
 
@@ -206,5 +206,5 @@ def _step(run: Run) -> Callable[[Sequence[Batch], Any], None]:
 
 
 def one_line(error: BaseException) -> str:
-    """An exception's text without line breaks, at most 200 characters."""
-    return " ".join(str(error).split())[:200]
+    """An exception's kind and text without line breaks, at most 200 characters."""
+    return f"{type(error).__name__.lstrip('_')}: {' '.join(str(error).split())}"[:200]

@@ -120,7 +120,7 @@ class Trials:
         try:
             return observe(self.content, self.subject, trial), "", time.monotonic() - started
         except _FAILURES as error:
-            return None, f"{type(error).__name__}: {one_line(error)}", time.monotonic() - started
+            return None, one_line(error), time.monotonic() - started
         finally:
             generators.restore()
 
