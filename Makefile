@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
-SEED ?= 42
+SEED ?= 39
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: help demo test slow check bench golden clean
