@@ -36,7 +36,7 @@ def build_cache(
     *,
     limit_files: int | None = None,
     jobs: int = 1,
-    progress: Progress = lambda done, total, name: None,
+    progress: Progress | None = None,
 ) -> CacheReport:
     """Bring the cache of `split` up to date with the recordings below `data_dir`/edf/`split`.
 
@@ -90,7 +90,7 @@ def _build_missing(
     preprocessing: Preprocessing,
     *,
     jobs: int,
-    progress: Progress,
+    progress: Progress | None,
 ) -> list[Made]:
     folder = cache_dir / split
     folder.mkdir(parents=True, exist_ok=True)
@@ -101,7 +101,8 @@ def _build_missing(
     made = []
     for outcome in _outcomes(largest_first, folder, preprocessing, jobs):
         made.append(outcome)
-        progress(len(made), len(wanted), outcome.source.name)
+        if progress is not None:
+            progress(len(made), len(wanted), outcome.source.name)
     return made
 
 

@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 
 from brainbrr.config import Preprocessing
+from brainbrr.data import cache_build
 from brainbrr.data.cache import CacheError, build_cache, open_cache
+from brainbrr.data.cache_report import Made
+from brainbrr.data.corpus import Source
 
 
 def build_until(data: Path, cache: Path, fatal: int) -> None:
@@ -78,3 +81,27 @@ def assert_same_as_undisturbed(data: Path, tmp_path: Path) -> None:
     for path in sorted((tmp_path / "clean").rglob("*.*")):
         if path.suffix in (".npy", ".json"):
             assert path.read_bytes() == (tmp_path / "c" / path.relative_to(tmp_path / "clean")).read_bytes()
+
+
+def die(source: Source, folder: Path, preprocessing: Preprocessing) -> Made:
+    """Stands for a worker that the kernel kills for its memory."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("unreachable")
+
+
+def test_a_worker_that_dies_is_reported(
+    corpus: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = corpus({"train": {f"p{i}_s001_t000": (2, []) for i in range(3)}})
+    fork = multiprocessing.get_context("fork")
+    with monkeypatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        patch.setattr(cache_build, "make_recording", die)
+        patch.setattr(multiprocessing, "get_context", lambda method: fork)
+        report = build_cache(data, tmp_path / "c", "train", Preprocessing(), jobs=2)
+    assert report.recordings == 0
+    assert [failure.name for failure in report.failed] == ["p0_s001_t000", "p1_s001_t000", "p2_s001_t000"]
+    assert all("a worker process died" in failure.reason for failure in report.failed)
+    with pytest.raises(CacheError, match=r"no recording of split 'train' is in the cache \(p0_s001_t000: a worker"):
+        open_cache(tmp_path / "c", "train")
+    assert build_cache(data, tmp_path / "c", "train", Preprocessing()).built == 3
