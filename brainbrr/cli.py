@@ -115,7 +115,7 @@ def _train(
         windows(config, caches["train"]),
         checkpoints=run_dir.path / "checkpoints",
         observer=watch or Unobserved(),
-        validate=validator(config, caches.get("dev")),
+        validate=validator(config, caches.get("dev"), narrate),
         narrate=narrate,
         scalars=log,
     )

@@ -24,6 +24,10 @@ class EvaluationError(ValueError):
     """A recording or a detector that cannot be evaluated: what was found, what was expected, what to do."""
 
 
+class NonFiniteOutput(EvaluationError):
+    """A detector that gives logits which are no numbers."""
+
+
 def no_runs() -> Runs:
     """Zero runs, (0, 2)."""
     return np.empty((0, 2), dtype=np.int64)

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from brainbrr.config import SAMPLING_RATE
-from brainbrr.evaluation.events import EvaluationError
+from brainbrr.evaluation.events import EvaluationError, NonFiniteOutput
 
 Signal = npt.NDArray[np.float32]
 OnLogits = Callable[[torch.Tensor, tuple[int, ...]], None]
@@ -50,8 +50,8 @@ def probabilities(
     one window has its context in another. Memory: two float32 arrays of N, and one batch.
 
     `detector` (already on `device`) runs in evaluation mode without gradients and is left in the mode it was found in.
-    `on_logits(logits (B, L), starts)` sees every batch, padded part included. Raises EvaluationError naming recording
-    and second when a logit is not finite, and when window, stride, signal or output do not fit.
+    `on_logits(logits (B, L), starts)` sees every batch, padded part included. Raises NonFiniteOutput naming
+    recording and second when a logit is not finite, EvaluationError when window, stride, signal or output do not fit.
     """
     _require_cover(recording.name, n_samples, window, stride)
     taper = _triangle(window)
@@ -141,7 +141,7 @@ def _require_finite(logits: torch.Tensor, recording: SignalReader, starts: tuple
     row, column = (int(index) for index in bad.nonzero()[0])
     start, stop = starts[row], min(starts[row] + window, n_samples)
     innocent = bool(np.isfinite(recording.read(start, stop)).all())
-    raise EvaluationError(
+    raise NonFiniteOutput(
         f"{recording.name}: {int(bad.sum())} logits are not finite, the first at "
         f"{(start + column) / SAMPLING_RATE:.3f} s in the window {start / SAMPLING_RATE:g} to "
         f"{stop / SAMPLING_RATE:g} s; expected finite logits. The window's signal is "
