@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -182,13 +183,15 @@ class RunDir:
 
     def append_readings(self, step: int, readings: Iterable[Reading]) -> None:
         """One line: the step, the time of day (s since 1970) and its readings."""
-        rows = [
-            [r.phase, r.site, r.quantity, r.value, r.sample]
-            if r.sample is not None
-            else [r.phase, r.site, r.quantity, r.value]
+        rows: list[list[Any]] = [
+            [r.phase, r.site, r.quantity, r.value if math.isfinite(r.value) else to_json(r.value), r.sample]
             for r in readings
         ]
-        self.append("readings.jsonl", {"step": step, "time": round(time.time(), 3), "readings": rows})
+        for row in rows:
+            if row[4] is None:
+                row.pop()
+        line = {"step": step, "time": round(time.time(), 3), "readings": rows}
+        self._append_line("readings.jsonl", json.dumps(line, allow_nan=False, ensure_ascii=False))
 
     def append_finding(self, finding: Finding) -> None:
         """One line: the finding."""
@@ -196,8 +199,11 @@ class RunDir:
 
     def append(self, name: str, value: Any) -> None:
         """One JSON line at the end of file `name`, handed to the operating system in one write."""
+        self._append_line(name, dumps(value))
+
+    def _append_line(self, name: str, text: str) -> None:
         path = self.path / name
-        line = dumps(value).encode() + b"\n"
+        line = text.encode() + b"\n"
         with path.open("ab", buffering=0) as file:
             if path not in self._mended and file.tell() and not _ends_line(path):
                 line = b"\n" + line  # a line torn by a crash must not swallow the next one

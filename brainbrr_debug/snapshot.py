@@ -7,7 +7,7 @@ may change them (batch statistics).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -25,10 +25,11 @@ without telling the version counter. Larger ones (masks, tables) are copied agai
 
 
 class BufferCopies:
-    """Copies of a model's buffers as of the last `take`, in memory that is allocated once."""
+    """Copies of the buffers of all modules that `model` has now, as of the last `take`, in memory allocated once."""
 
     def __init__(self, model: nn.Module) -> None:
-        self._model = model
+        # named_buffers() walks the whole tree; this list is walked instead, every step
+        self._modules = [(f"{name}." if name else "", module) for name, module in model.named_modules()]
         self._copies: dict[str, Tensor] = {}
         self._versions: dict[str, tuple[int, int]] = {}
 
@@ -36,7 +37,7 @@ class BufferCopies:
         """Copy what may have changed since the last time."""
         sources, targets = [], []
         seen: dict[str, tuple[int, int]] = {}
-        for name, buffer in self._model.named_buffers():
+        for name, buffer in self._buffers():
             copy, mark = self._copies.get(name), (buffer.data_ptr(), buffer._version)
             seen[name] = mark
             if copy is None or copy.shape != buffer.shape or copy.dtype != buffer.dtype or copy.device != buffer.device:
@@ -48,6 +49,12 @@ class BufferCopies:
             torch._foreach_copy_(targets, sources)
         self._copies = {name: self._copies[name] for name in seen}
         self._versions = seen
+
+    def _buffers(self) -> Iterator[tuple[str, Tensor]]:
+        for prefix, module in self._modules:
+            for name, buffer in module._buffers.items():
+                if buffer is not None:
+                    yield prefix + name, buffer
 
     def values(self) -> Mapping[str, Tensor]:
         """The copies by qualified name."""

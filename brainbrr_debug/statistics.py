@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 _WIDE = {torch.float64: torch.float64, torch.complex128: torch.complex128}
+_PLAIN = {torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.complex64, torch.complex128}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,17 +91,19 @@ def total_norm(tensors: Iterable[Tensor | None]) -> Tensor:
     `torch.nn.utils.get_total_norm`. Nothing is read back.
     """
     groups: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
-    for x in tensors:
-        if x is None or x.numel() == 0:
-            continue
-        x = _norm_operand(x)
-        groups.setdefault((x.device, x.dtype), []).append(x)
-    if not groups:
-        return torch.zeros(())
-    device = next(iter(groups))[0]
-    norms = [norm.to(device) for group in groups.values() for norm in _norms(group)]
-    wide = torch.float64 if any(n.dtype == torch.float64 for n in norms) else torch.float32
-    total: Tensor = torch.linalg.vector_norm(torch.stack([n.to(wide) for n in norms]))
+    with torch.no_grad():
+        for x in tensors:
+            if x is None or x.numel() == 0:
+                continue
+            if x.layout is not torch.strided or x.dtype not in _PLAIN:
+                x = _norm_operand(x)
+            groups.setdefault((x.device, x.dtype), []).append(x)
+        if not groups:
+            return torch.zeros(())
+        device = next(iter(groups))[0]
+        norms = [torch.stack(_norms(group)).to(device) for group in groups.values()]
+        wide = torch.float64 if any(n.dtype == torch.float64 for n in norms) else torch.float32
+        total: Tensor = torch.linalg.vector_norm(torch.cat([n.to(wide) for n in norms]))
     return total
 
 

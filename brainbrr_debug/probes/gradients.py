@@ -20,12 +20,11 @@ def see_norm(ledger: Ledger, norm: Tensor, step: int) -> None:
 def see_learning_rates(ledger: Ledger, optimizer: torch.optim.Optimizer, step: int) -> None:
     """Defer the learning rate of every parameter group; groups with one rate count as one."""
     rates = [group["lr"] for group in optimizer.param_groups if "lr" in group]
-    if not any(isinstance(rate, Tensor) for rate in rates):
-        rates = list(dict.fromkeys(rates))
-    held = [rate if isinstance(rate, Tensor) else torch.tensor(float(rate), dtype=torch.float64) for rate in rates]
+    numbers = list(dict.fromkeys(float(rate) for rate in rates if not isinstance(rate, Tensor)))
     ledger.defer(
-        [rate.reshape(()) for rate in held],
+        [rate.reshape(()) for rate in rates if isinstance(rate, Tensor)],
         lambda v: [
-            Reading(step=step, phase="optimizer", site=OPTIMIZER_SITE, quantity=LEARNING_RATE, value=rate) for rate in v
+            Reading(step=step, phase="optimizer", site=OPTIMIZER_SITE, quantity=LEARNING_RATE, value=rate)
+            for rate in (*numbers, *v)
         ],
     )
