@@ -46,7 +46,7 @@ class ConvolutionStandIn(nn.Module):
         """`u` (S,T,D) → (S,T,D), causal over d_conv steps."""
         with torch.autocast(u.device.type, enabled=False):
             u = u.to(self.conv1d.weight.dtype)
-            return causal_convolution(u.permute(2, 1, 0).contiguous(), self.conv1d).permute(2, 1, 0)
+            return causal_convolution(u, self.conv1d, channels="last")
 
 
 class BiMamba2(nn.Module):

@@ -31,7 +31,11 @@ class GatedNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(width))
 
     def forward(self, y: Tensor, z: Tensor) -> Tensor:
-        """`y` and its gate `z`, both (I,T,S), channels outermost → (I,T,S)."""
+        """`y` and its gate `z`, both (S,T,I) → (S,T,I)."""
+        return F.rms_norm(y * F.silu(z), self.weight.shape, self.weight, self.eps)
+
+    def channels_first(self, y: Tensor, z: Tensor) -> Tensor:
+        """The same for (I,T,S)."""
         gated = y * F.silu(z)
         scale = (gated.square().mean(0) + self.eps).rsqrt()
         return gated * scale * self.weight[:, None, None]
@@ -82,37 +86,44 @@ class Mamba2(nn.Module):
         return max(self.heads * self.chunk_size, self.in_proj.out_features)
 
     def forward(self, u: Tensor) -> Tensor:
-        """`u` (S,T,D) → (S,T,D), causal: step t sees the steps up to t."""
+        """`u` (S,T,D) → (S,T,D), causal: step t sees the steps up to t.
+
+        In PyTorch the form depends on the device and on P·N alone, so that a model takes the same at every batch.
+        """
         if choose(self.backend, u.device).name == "mamba_ssm":
             return self._fused(u, fused_kernels())
-        return self._portable(u)
+        small = self.headdim * self.d_state <= STEPWISE_STATES
+        mix = self._stepwise if small and u.device.type == "cpu" else self._chunked
+        return mix(u)
 
-    def _portable(self, u: Tensor) -> Tensor:
-        """In PyTorch alone, with channels outermost and sequences innermost: what a CPU's vector units want."""
+    def _chunked(self, u: Tensor) -> Tensor:
+        z, mixed, dt = torch.split(self.in_proj(u), [self.inner, self.mixed, self.heads], dim=-1)
+        with torch.autocast(u.device.type, enabled=False):
+            z, mixed, dt = _full_precision(z, mixed, dt)
+            mixed = F.silu(causal_convolution(mixed, self.conv1d, channels="last"))
+            x, b, c = torch.split(mixed, [self.inner, self.d_state, self.d_state], dim=-1)
+            x = x.view(*u.shape[:2], self.heads, self.headdim)
+            dt = F.softplus(dt + self.dt_bias)
+            y = chunked_scan(x, dt, -self.A_log.exp(), b, c, chunk_size=self.chunk_size) + x * self.D[:, None]
+            y = self.norm(y.flatten(2), z)
+        out: Tensor = self.out_proj(y)
+        return out
+
+    def _stepwise(self, u: Tensor) -> Tensor:
+        """With channels outermost and sequences innermost: what a CPU's vector units want where heads are small."""
         sequences, steps, _ = u.shape
         projected: Tensor = self.in_proj(u.transpose(0, 1)).flatten(0, 1).t().contiguous().view(-1, steps, sequences)
         z, mixed, dt = torch.split(projected, [self.inner, self.mixed, self.heads])
-        with torch.autocast(u.device.type, enabled=False):  # float32 at least from here, whatever autocast says
-            z, mixed, dt = (t.float() if t.dtype in (torch.float16, torch.bfloat16) else t for t in (z, mixed, dt))
-            mixed = F.silu(causal_convolution(mixed, self.conv1d))
+        with torch.autocast(u.device.type, enabled=False):
+            z, mixed, dt = _full_precision(z, mixed, dt)
+            mixed = F.silu(causal_convolution(mixed, self.conv1d, channels="first"))
             x, b, c = torch.split(mixed, [self.inner, self.d_state, self.d_state])
-            dt = F.softplus(dt + self.dt_bias[:, None, None])
             x = x.view(self.heads, self.headdim, steps, sequences)
-            y = self._scan(x, dt, b, c) + x * self.D[:, None, None, None]
-            y = self.norm(y.flatten(0, 1), z)
+            dt = F.softplus(dt + self.dt_bias[:, None, None])
+            y = stepwise_scan(x, dt, -self.A_log.exp(), b, c) + x * self.D[:, None, None, None]
+            y = self.norm.channels_first(y.flatten(0, 1), z)
         out: Tensor = self.out_proj(y.flatten(1).t())
         return out.view(steps, sequences, -1).transpose(0, 1)
-
-    def _scan(self, x: Tensor, dt: Tensor, b: Tensor, c: Tensor) -> Tensor:
-        """`x` (H,P,T,S), `dt` (H,T,S), `b` and `c` (N,T,S) → (H,P,T,S), in the faster of the two forms.
-
-        The choice depends on the device and on P·N alone, so that a model takes the same form at every batch.
-        """
-        rates = -self.A_log.exp()
-        if x.device.type == "cpu" and self.headdim * self.d_state <= STEPWISE_STATES:
-            return stepwise_scan(x, dt, rates, b, c)
-        x, dt, b, c = (tensor.movedim((-1, -2), (0, 1)) for tensor in (x, dt, b, c))
-        return chunked_scan(x, dt, rates, b, c, chunk_size=self.chunk_size).movedim((0, 1), (-1, -2))
 
     def _fused(self, u: Tensor, kernels: Kernels) -> Tensor:
         """As `mamba_ssm.Mamba2` with `use_mem_eff_path=False`: its scan and its gated norm, PyTorch's convolution."""
@@ -130,6 +141,11 @@ class Mamba2(nn.Module):
         y = kernels.gated_norm(y.flatten(2), norm.weight, None, z=z, eps=norm.eps, norm_before_gate=False)
         out: Tensor = self.out_proj(y)
         return out
+
+
+def _full_precision(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """float32 at least: a scan sums over many steps, whatever autocast says of the projections around it."""
+    return tuple(t.float() if t.dtype in (torch.float16, torch.bfloat16) else t for t in tensors)
 
 
 def _initial_dt_bias(heads: int) -> Tensor:
