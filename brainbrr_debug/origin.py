@@ -20,9 +20,11 @@ from brainbrr_debug.mechanisms import explain
 from brainbrr_debug.records import Origin
 from brainbrr_debug.subject import Batch, Run, Step, plain_step
 from brainbrr_debug.tracing import harm
+from brainbrr_debug.tracing.births import tensors_in
 from brainbrr_debug.tracing.finiteness import kind_name, kinds
 from brainbrr_debug.tracing.harm import Symptom
-from brainbrr_debug.tracing.memento import Memento
+from brainbrr_debug.tracing.history import History, Moment
+from brainbrr_debug.tracing.memento import Memento, Path
 from brainbrr_debug.tracing.proof import Conviction, Court
 from brainbrr_debug.tracing.reenactment import Reenactment, Scope, Stage, Unobserved
 
@@ -150,45 +152,76 @@ class _Session:
         self._model = model
         self._loss_fn = loss_fn
         self._optimizer = optimizer
-        self._changed_batches: list[Memento] = []
+        self._history = History()
+        self._data_before: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def step(self, number: int, batch: Batch) -> Origin | None:
         """Run one step cheaply; the origin if it did harm."""
-        start = Memento([self._model, self._optimizer, self._loss_fn, batch])
+        moment = Moment(step=number, batch=batch, start=Memento(self._roots(batch)))
         known = harm.nan_floats(self._model, self._optimizer)
         error: Exception | None = None
         symptoms: list[Symptom] = []
+        with torch.no_grad():
+            self._history.begin(moment)
         try:
             symptoms = self._play(batch, Unobserved())
         except Exception as caught:  # noqa: BLE001 - raised again below unless a non-finite value caused it
             error = caught
         with torch.no_grad():
-            symptoms += harm.symptoms_of_state(self._model, self._optimizer, start, known)
+            symptoms += harm.symptoms_of_state(self._model, self._optimizer, moment.start, known)
+            self._note_changed_data(moment)
         if not symptoms and error is None:
             return None
-        after = Memento([self._model, self._optimizer, self._loss_fn, batch])
-        stage = Stage(
-            model=self._model,
-            optimizer=self._optimizer,
-            batches=[batch],
-            play=lambda scope: self._play(batch, scope),
-            start=start,
-            known=known,
-        )
+        after = Memento(self._roots(batch))
         try:
-            finding = _investigate(stage)
+            origin = self._trace(moment, known)
         finally:
             after.restore()
-        if finding is not None:
-            return _origin(finding, number)
-        if error is not None:
+        if origin is None and error is not None:
             raise error
-        return None
+        if origin is None and any(symptom.what != "buffer" for symptom in symptoms):
+            return _not_reproduced(number, symptoms)
+        return origin
+
+    def _trace(self, moment: Moment, known: frozenset[str]) -> Origin | None:
+        """The origin of the harm in a step, in that step or in an earlier one that it goes back to."""
+        finding = _investigate(self._stage(moment, known))
+        while finding is not None and (arrival := finding.conviction.event.arrival) is not None:
+            birthday = self._history.birthday(arrival)
+            if birthday is None or birthday.moment.step >= moment.step:
+                break
+            earlier = _investigate(self._stage(birthday.moment, known, path=birthday.path))
+            if earlier is None:
+                break
+            finding, moment = earlier, birthday.moment
+        return None if finding is None else _origin(finding, moment.step)
+
+    def _stage(self, moment: Moment, known: frozenset[str], path: Path | None = None) -> Stage:
+        return Stage(
+            model=self._model,
+            optimizer=self._optimizer,
+            batches=[moment.batch],
+            play=lambda scope: self._play(moment.batch, scope),
+            start=moment.start,
+            known=known,
+            roots=self._roots(moment.batch),
+            path=path,
+        )
+
+    def _roots(self, batch: Batch) -> list[object]:
+        return [self._model, self._optimizer, self._loss_fn, batch]
 
     def restore_batches(self) -> None:
-        """Undo what the program did to the batches."""
-        for memento in reversed(self._changed_batches):
-            memento.restore()
+        """Undo what the program did to the tensors of the batches."""
+        with torch.no_grad():
+            for tensor, past in self._data_before.values():
+                tensor.copy_(past)
+
+    def _note_changed_data(self, moment: Moment) -> None:
+        for tensor in tensors_in(moment.batch):
+            past = moment.start.before(tensor)
+            if past is not None and not torch.equal(past, tensor):
+                self._data_before.setdefault(id(tensor), (tensor, past))
 
     def _play(self, batch: Batch, scope: Scope) -> list[Symptom]:
         inputs, target = batch
@@ -202,6 +235,20 @@ class _Session:
         scope.enter("optimizer")
         self._optimizer.step()
         return _loss_symptoms(loss)
+
+
+def _not_reproduced(step: int, symptoms: Sequence[Symptom]) -> Origin:
+    seen = ", ".join(f"{symptom.what} {symptom.name}" for symptom in symptoms[:3])
+    return Origin(
+        healthy=False,
+        step=step,
+        kind=kind_name(symptoms[0].found),
+        mechanism="not-reproduced",
+        explanation=f"Step {step} ended with a non-finite {seen}, but not when it was run again from the same state: "
+        "something outside of model, optimizer, loss, batch and random generators decides.",
+        proof="first event",
+        replays=1,
+    )
 
 
 def _loss_symptoms(loss: Any) -> list[Symptom]:

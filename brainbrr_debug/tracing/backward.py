@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch.autograd.graph import GradientEdge, Node
 
+from brainbrr_debug.tracing.events import Record
 from brainbrr_debug.tracing.finiteness import INF, NAN, bad_elements, fill_finite_, kinds, values
 from brainbrr_debug.tracing.tracer import Tracer
 
@@ -54,8 +55,10 @@ class BackwardWatch:
                 handle.remove()
 
     def _hook(self, node: Node) -> Iterator[Any]:
+        accumulates = node.name() == "torch::autograd::AccumulateGrad"
+
         def enter(gradients: Gradients) -> None:
-            self._tracer.in_node = True
+            self._tracer.in_node = not accumulates
             self._place(node)
 
         def leave(produced: Gradients, received: Gradients) -> Gradients | None:
@@ -63,19 +66,22 @@ class BackwardWatch:
             return self._judge(node, produced, received)
 
         yield node.register_prehook(enter)
-        if not _accumulates(node):
+        if not accumulates:
             yield node.register_hook(leave)
 
     def _place(self, node: Node) -> None:
         """Births between nodes (a tensor hook, gradients added up) belong to the node that is about to run."""
-        if not self._tracer.unplaced:
-            return
-        record = self._tracer.record_of(node._sequence_nr(), mutating=_copies_slices(node))
         for event in self._tracer.unplaced:
             event.node = node.name()
-            if record is not None:
-                event.module, event.location = record.module, record.location
+            if isinstance(parameter := getattr(node, "variable", None), torch.Tensor):
+                event.module = self._tracer.owner_of(parameter)
+            elif (record := self._record(node)) is not None:
+                event.module = record.module
+                event.location = event.location or record.location
         self._tracer.unplaced.clear()
+
+    def _record(self, node: Node) -> Record | None:
+        return self._tracer.record_of(node._sequence_nr(), node.name())
 
     def _judge(self, node: Node, produced: Gradients, received: Gradients) -> Gradients | None:
         tracer = self._tracer
@@ -90,7 +96,7 @@ class BackwardWatch:
                 for tensor in _tensors(produced):
                     tracer.reach(tensor, parents)
                 return None
-            record = tracer.record_of(node._sequence_nr(), mutating=_copies_slices(node))
+            record = self._record(node)
             identity = (record.index if record else -1, node.name())
             self._occurrences[identity] += 1
             event = tracer.backward_event(
@@ -106,7 +112,8 @@ class BackwardWatch:
                     tracer.reach(tensor, event.lineage)
         if not event.patched:
             return None
-        return tuple(_patched(tensor, born, tracer) if tensor is not None else None for tensor in produced)
+        with torch._C._DisableTorchDispatch():
+            return tuple(_patched(tensor, born) if tensor is not None else None for tensor in produced)
 
 
 def engine_code() -> Any:
@@ -138,14 +145,6 @@ def _nodes_below(roots: Sequence[torch.Tensor | GradientEdge]) -> list[Node]:
     return list(seen)
 
 
-def _accumulates(node: Node) -> bool:
-    return node.name() == "torch::autograd::AccumulateGrad"
-
-
-def _copies_slices(node: Node) -> bool:
-    return node.name() == "torch::autograd::CopySlices"
-
-
 def _tensors(gradients: Gradients) -> list[torch.Tensor]:
     return [tensor for tensor in gradients if tensor is not None]
 
@@ -157,17 +156,13 @@ def _kinds(gradients: Gradients) -> int:
     return found
 
 
-def _patched(tensor: torch.Tensor, born: int, tracer: Tracer) -> torch.Tensor:
+def _patched(tensor: torch.Tensor, born: int) -> torch.Tensor:
     """`tensor` with its bad elements zero; differentiable where the engine was asked to record a graph."""
     if not kinds(tensor) & born:
         return tensor
     if tensor.layout == torch.strided:
-        before, tracer._busy = tracer._busy, True
-        try:
-            return torch.where(bad_elements(tensor, born), torch.zeros_like(tensor), tensor)
-        finally:
-            tracer._busy = before
-    with tracer.aside():
+        return torch.where(bad_elements(tensor, born), torch.zeros_like(tensor), tensor)
+    with torch.no_grad():
         copy = tensor.clone()
         for part in values(copy):
             fill_finite_(part, bad_elements(part, born), "zero")

@@ -29,6 +29,7 @@ _UNINITIALISED = frozenset({
     "empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "empty_permuted", "resize_",
     "resize_as_",
 })  # fmt: skip
+_UNDECLARED = frozenset({"running_mean", "running_var"})  # batch norms write to these and do not say so
 _STAND_IN = 0.5  # inside every domain, and nobody's neutral element
 
 
@@ -67,7 +68,7 @@ def signature(func: Any) -> Signature:
     mutated = [
         (None if argument.kwarg_only else position, argument.name)
         for position, argument in enumerate(schema.arguments)
-        if argument.alias_info is not None and argument.alias_info.is_write
+        if (argument.alias_info is not None and argument.alias_info.is_write) or argument.name in _UNDECLARED
     ]
     out_variant = bool(mutated) and all(position is None for position, _ in mutated)
     view = not mutated and any(result.alias_info is not None for result in schema.returns)
@@ -84,6 +85,14 @@ def signature(func: Any) -> Signature:
 
 def tensors_in(tree: Any) -> list[torch.Tensor]:
     """Every tensor in a nest of containers."""
+    if isinstance(tree, torch.Tensor):
+        return [tree]
+    if type(tree) in (tuple, list):
+        return [tensor for inner in tree for tensor in tensors_in(inner)]
+    if type(tree) is dict:
+        return [tensor for inner in tree.values() for tensor in tensors_in(inner)]
+    if tree is None or isinstance(tree, (int, float, str, torch.dtype, torch.device)):
+        return []
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
 
 
@@ -148,10 +157,12 @@ def _inputs(
 
 def scalar_kinds_in(tree: Any) -> int:
     """The kinds of non-finite Python number among the leaves of a nest."""
+    if isinstance(tree, (float, complex)):
+        return 0 if is_finite_number(tree) else (NAN if tree != tree else INF)
     found = 0
-    for leaf in tree_leaves(tree):
-        if isinstance(leaf, (float, complex)) and not is_finite_number(leaf):
-            found |= NAN if leaf != leaf else INF
+    if type(tree) in (tuple, list, dict):
+        for inner in tree.values() if type(tree) is dict else tree:
+            found |= scalar_kinds_in(inner)
     return found
 
 

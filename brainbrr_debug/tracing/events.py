@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Hashable
 
+import torch
+
 from brainbrr_debug.records import Phase
 from brainbrr_debug.tracing.finiteness import Filling
 
@@ -30,7 +32,7 @@ class Event:
 
     `key` is the same in every replay of the step; `position` counts operations, so that events of two replays can be
     ordered. `op_index` is the forward operation it belongs to (None for arrivals). `deliberate` marks constants that
-    somebody wrote there on purpose (a mask of −inf); `arrival` is the label of a tensor that was bad before the step.
+    somebody wrote there on purpose (a mask of −inf); `arrival` is the tensor if it was bad before the step.
     """
 
     key: Key
@@ -44,7 +46,7 @@ class Event:
     found: int = 0
     op_index: int | None = None
     deliberate: bool = False
-    arrival: str | None = None
+    arrival: torch.Tensor | None = None
     count: int = 0
     lineage: frozenset[int] = frozenset()
     patched: bool = False

@@ -19,7 +19,6 @@ INF = 2
 Kind = Literal["nan", "inf"]
 Filling = Literal["varied", "zero"]
 
-_SMALL = 4096  # elements below which the exact test costs no more than a sum
 _GOLDEN = 0.6180339887498949  # multiples of it, modulo 1, never repeat: patched elements stay distinct
 
 
@@ -96,7 +95,7 @@ def _dense_kinds(part: torch.Tensor) -> int:
         return 0
     part = _readable(part)
     # A sum cannot be finite when an element is not; the reverse (finite elements, overflowing sum) is settled below.
-    if part.numel() > _SMALL and _sum_is_finite(part):
+    if _sum_is_finite(part):
         return 0
     if bool(torch.isfinite(part).all()):
         return 0

@@ -65,8 +65,10 @@ class Locator:
 
     def __init__(self, model: object, *, boundaries: frozenset[types.CodeType], engine: types.CodeType) -> None:
         self._names: dict[int, str] = {}
+        self._owners: dict[int, str] = {}
         if isinstance(model, torch.nn.Module):
             self._names = {id(module): name for name, module in model.named_modules()}
+            self._owners = {id(p): name.rpartition(".")[0] for name, p in model.named_parameters()}
         self._boundaries = boundaries
         self._engine = engine
 
@@ -81,6 +83,10 @@ class Locator:
                 self._look(frame, found)
             frame = frame.f_back
         return found.place()
+
+    def owner_of(self, parameter: torch.Tensor) -> str:
+        """Qualified name of the module that holds a parameter; "" when none does."""
+        return self._owners.get(id(parameter), "")
 
     def _look(self, frame: types.FrameType, found: _Walk) -> None:
         code = frame.f_code

@@ -14,7 +14,7 @@ import functools
 import random
 import sys
 import types
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -42,18 +42,26 @@ def storage_key(tensor: torch.Tensor) -> int:
         return 0
 
 
+Path = tuple[Hashable, ...]
+Found = Iterator[tuple[Hashable, Any]]  # a step of a path and what lies there
+
+
 class Memento:
-    """The state below `roots` and of all global random number generators, as of its construction."""
+    """The state below `roots` and of all global random number generators, as of its construction.
+
+    `tensors` maps the path by which a tensor was first reached (place among the roots, attribute names, keys) to it.
+    """
 
     def __init__(self, roots: Iterable[object]) -> None:
-        self.tensors: list[torch.Tensor] = []
+        self.tensors: dict[Path, torch.Tensor] = {}
         self._storages: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}
         self._undo: list[Callable[[], None]] = []
         self._seen: dict[int, object] = {}  # holds what it has seen, so that an id cannot be used again
         with torch.no_grad():
-            pending = list(roots)
+            pending: collections.deque[tuple[Path, Any]] = collections.deque(((n,), root) for n, root in enumerate(roots))
             while pending:
-                pending.extend(self._take(pending.pop()))
+                path, thing = pending.popleft()
+                pending.extend(((*path, step), inner) for step, inner in self._take(path, thing))
         self._undo.append(_random_state())
 
     def restore(self) -> None:
@@ -74,22 +82,22 @@ class Memento:
         past = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
         return past.set_(found[1], tensor.storage_offset(), tensor.size(), tensor.stride())
 
-    def _take(self, thing: Any) -> Iterator[Any]:
+    def _take(self, path: Path, thing: Any) -> Found:
         if isinstance(thing, _ATOMS) or id(thing) in self._seen:
             return
         self._seen[id(thing)] = thing
         if isinstance(thing, torch.Tensor):
-            yield from self._take_tensor(thing)
+            yield from self._take_tensor(path, thing)
         elif isinstance(thing, (dict, list, set, collections.deque)):
             yield from self._take_container(thing)
         elif isinstance(thing, (tuple, frozenset)):
-            yield from thing
+            yield from enumerate(thing)
         elif isinstance(thing, types.FunctionType):
             yield from self._take_function(thing)
         elif isinstance(thing, types.MethodType):
-            yield from (thing.__self__, thing.__func__)
+            yield from (("self", thing.__self__), ("function", thing.__func__))
         elif isinstance(thing, functools.partial):
-            yield from (thing.func, thing.args, thing.keywords)
+            yield from (("function", thing.func), ("args", thing.args), ("keywords", thing.keywords))
         elif isinstance(thing, types.CellType):
             yield from self._take_cell(thing)
         elif isinstance(thing, type):
@@ -97,54 +105,55 @@ class Memento:
         elif not self._take_generator(thing):
             yield from self._take_object(thing)
 
-    def _take_tensor(self, tensor: torch.Tensor) -> Iterator[Any]:
-        self.tensors.append(tensor)
+    def _take_tensor(self, path: Path, tensor: torch.Tensor) -> Found:
+        self.tensors[path] = tensor
         key = storage_key(tensor)
         if key and not tensor.is_meta:
-            storage = tensor.untyped_storage()
-            self._storages.setdefault(key, (storage, storage.clone()))  # type: ignore[no-untyped-call]
+            if key not in self._storages:
+                storage = tensor.untyped_storage()
+                self._storages[key] = (storage, storage.clone())  # type: ignore[no-untyped-call]
             self._undo.append(functools.partial(_reattach, tensor, tensor.detach(), tensor.requires_grad))
         elif not tensor.is_meta:
             self._undo.append(functools.partial(_overwrite, tensor, tensor.detach().clone()))
         if tensor.is_leaf:
             grad = tensor.grad
             self._undo.append(functools.partial(setattr, tensor, "grad", grad))
-            yield grad
-        yield tensor.__dict__ if hasattr(tensor, "__dict__") else None
+            yield "grad", grad
+        yield "attributes", tensor.__dict__
 
-    def _take_container(self, thing: Any) -> Iterator[Any]:
+    def _take_container(self, thing: Any) -> Found:
         if isinstance(thing, dict):
             items = list(thing.items())
             self._undo.append(functools.partial(_refill_dict, thing, items))
-            yield from (value for _, value in items)
+            yield from ((key if isinstance(key, (str, int)) else id(key), value) for key, value in items)
         elif isinstance(thing, set):
             self._undo.append(functools.partial(_refill_set, thing, set(thing)))
-            yield from list(thing)
+            yield from ((id(item), item) for item in list(thing))
         else:
             self._undo.append(functools.partial(_refill_list, thing, list(thing)))
-            yield from list(thing)
+            yield from enumerate(list(thing))
 
-    def _take_function(self, function: types.FunctionType) -> Iterator[Any]:
-        yield from (function.__closure__, function.__defaults__, function.__kwdefaults__, function.__dict__)
+    def _take_function(self, function: types.FunctionType) -> Found:
         if owner(function.__code__.co_filename) not in ("user", "generated"):
             return
+        yield from enumerate((function.__closure__, function.__defaults__, function.__kwdefaults__, function.__dict__))
         scope = function.__globals__
         for name in _global_names(function.__code__):
             value = scope.get(name)
             if name in scope and not isinstance(value, types.ModuleType):
                 if isinstance(value, _REBINDABLE):
                     self._undo.append(functools.partial(_rebind_global, scope, name, value))
-                yield value
+                yield name, value
 
-    def _take_cell(self, cell: types.CellType) -> Iterator[Any]:
+    def _take_cell(self, cell: types.CellType) -> Found:
         try:
             content = cell.cell_contents
         except ValueError:  # empty
             return
         self._undo.append(functools.partial(setattr, cell, "cell_contents", content))
-        yield content
+        yield "content", content
 
-    def _take_class(self, kind: type) -> Iterator[Any]:
+    def _take_class(self, kind: type) -> Found:
         for base in kind.__mro__:
             source = getattr(sys.modules.get(base.__module__), "__file__", None)
             if source is None or owner(source) != "user":
@@ -152,12 +161,11 @@ class Memento:
             for name, value in list(vars(base).items()):
                 if not name.startswith("__") and isinstance(value, _REBINDABLE):
                     self._undo.append(functools.partial(_rebind_attribute, base, name, value))
-                yield value.__func__ if isinstance(value, (staticmethod, classmethod)) else value
+                yield name, value.__func__ if isinstance(value, (staticmethod, classmethod)) else value
 
     def _take_generator(self, thing: Any) -> bool:
         if isinstance(thing, torch.Generator):
-            state = thing.get_state()
-            self._undo.append(functools.partial(_seed, thing, state))
+            self._undo.append(functools.partial(_seed, thing, thing.get_state()))
         elif isinstance(thing, random.Random):
             self._undo.append(functools.partial(thing.setstate, thing.getstate()))
         elif (numpy := sys.modules.get("numpy")) is None:
@@ -172,22 +180,22 @@ class Memento:
             return False
         return True
 
-    def _take_object(self, thing: Any) -> Iterator[Any]:
+    def _take_object(self, thing: Any) -> Found:
         if type(thing).__module__.partition(".")[0] in _STATELESS_MODULES:
             return
-        yield type(thing)
+        yield "class", type(thing)
         if isinstance(thing, torch.jit.ScriptModule):
-            yield from (*thing.parameters(), *thing.buffers())
+            yield from enumerate((*thing.parameters(), *thing.buffers()))
         attributes = getattr(thing, "__dict__", None)
         if isinstance(attributes, dict):
-            yield attributes
+            yield "attributes", attributes
         for base in type(thing).__mro__:
             for name in _slots(base):
                 member = base.__dict__.get(name)
                 if isinstance(member, types.MemberDescriptorType) and hasattr(thing, name):
                     value = getattr(thing, name)
                     self._undo.append(functools.partial(member.__set__, thing, value))
-                    yield value
+                    yield name, value
 
 
 def _seed(generator: torch.Generator, state: torch.Tensor) -> None:

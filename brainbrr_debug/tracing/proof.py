@@ -106,7 +106,9 @@ class Court:
         together = tuple(event for event in patched if event.site in sites)
         if not together:
             return None
-        return Conviction(event=together[0], proof="healed", together=together[1:], acquitted=tuple(self._acquitted))
+        known = {event.key: event for event in self._baseline.events}
+        first = known.get(together[0].key, together[0])  # unpatched, it shows what it does
+        return Conviction(event=first, proof="healed", together=together[1:], acquitted=tuple(self._acquitted))
 
     def _needed_sites(self, patched: Sequence[Event], spared: frozenset[tuple[object, ...]]) -> frozenset[Site]:
         sites = list(dict.fromkeys(event.site for event in patched))

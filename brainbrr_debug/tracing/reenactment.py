@@ -11,11 +11,12 @@ import torch
 from brainbrr_debug.subject import Batch
 from brainbrr_debug.tracing import harm
 from brainbrr_debug.tracing.backward import BackwardWatch, engine_code
+from brainbrr_debug.tracing.births import tensors_in
 from brainbrr_debug.tracing.events import Event, Intervention
 from brainbrr_debug.tracing.finiteness import INF, bad_elements, kinds, values
 from brainbrr_debug.tracing.harm import Symptom
-from brainbrr_debug.tracing.locations import Locator
-from brainbrr_debug.tracing.memento import Memento, storage_key
+from brainbrr_debug.tracing.locations import Locator, Place
+from brainbrr_debug.tracing.memento import Memento, Path, storage_key
 from brainbrr_debug.tracing.tracer import Tracer
 
 
@@ -37,7 +38,7 @@ class Unobserved:
 class Stage:
     """A program and one step of it: `play(scope)` runs the step and returns what it found harmful on the way.
 
-    `tensor` (optional) is watched instead of everything else: was it bad at the end?
+    `roots` are what `start` was taken of. With a `path` only the tensor there counts: is it bad at the end?
     """
 
     model: Any
@@ -46,7 +47,8 @@ class Stage:
     play: Callable[[Scope], list[Symptom]]
     start: Memento
     known: frozenset[str] = frozenset()
-    tensor: torch.Tensor | None = None
+    roots: Sequence[object] = ()
+    path: Path | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,6 +73,7 @@ class Reenactment:
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
         self.count = 0
+        self._places: dict[int, tuple[str, Place]] = {}
         self._locator = Locator(stage.model, boundaries=frozenset({_play.__code__}), engine=engine_code())
 
     def replay(self, intervention: Intervention | None = None, *, watched: int | None = None) -> Replay:
@@ -82,7 +85,7 @@ class Reenactment:
         stage.start.restore()
         self.count += 1
         buffers = harm.buffers_of(stage.model)
-        tracer = Tracer(self._locator, intervention or Intervention(), watched=watched)
+        tracer = Tracer(self._locator, intervention or Intervention(), places=self._places, watched=watched)
         _announce_arrivals(tracer, stage)
         error: Exception | None = None
         found: list[Symptom] = []
@@ -105,9 +108,10 @@ class Reenactment:
         self, found: list[Symptom], error: Exception | None, tracer: Tracer, buffers: Mapping[str, torch.Tensor]
     ) -> list[Symptom]:
         stage = self.stage
-        if stage.tensor is not None:
-            newly = harm.new_kinds(stage.tensor, stage.start)
-            return [Symptom(what="memory", name="", found=newly, tensor=stage.tensor)] if newly else []
+        if stage.path is not None:
+            there = Memento(stage.roots).tensors.get(stage.path)
+            newly = harm.new_kinds(there, stage.start) if there is not None else 0
+            return [Symptom(what="memory", name=str(stage.path), found=newly, tensor=there)] if newly else []
         if error is not None:
             return [Symptom(what="exception", name=type(error).__name__)]
         state = harm.symptoms_of_state(stage.model, stage.optimizer, stage.start, stage.known)
@@ -132,29 +136,22 @@ def _lineage(symptoms: Sequence[Symptom], tracer: Tracer) -> frozenset[int]:
 
 def _announce_arrivals(tracer: Tracer, stage: Stage) -> None:
     """Everything that is bad before the step: data first, then what the program holds."""
-    announced: set[int] = set()
+    data = {id(tensor): "<input>" for inputs, _ in stage.batches for tensor in tensors_in(inputs)}
+    data |= {id(tensor): "<target>" for _, target in stage.batches for tensor in tensors_in(target)}
+    buffers = {id(tensor) for tensor in harm.buffers_of(stage.model).values()}
     with torch.no_grad():
-        for number, (inputs, target) in enumerate(stage.batches):
-            for part, module in ((inputs, "<input>"), (target, "<target>")):
-                for place, tensor in enumerate(_tensors(part)):
-                    if kinds(tensor):
-                        announced.add(storage_key(tensor))
-                        label = f"{module[1:-1]} {place} of micro-batch {number}"
-                        tracer.arrive(label, "data", module, tensor, deliberate=_is_mask(tensor))
-        buffers = {id(tensor) for tensor in harm.buffers_of(stage.model).values()}
-        for place, tensor in enumerate(stage.start.tensors):
+        found = [(path, tensor) for path, tensor in stage.start.tensors.items() if kinds(tensor)]
+        announced: set[int] = set()
+        for path, tensor in sorted(found, key=lambda item: id(item[1]) not in data):
             key = storage_key(tensor)
-            if (key and key in announced) or not kinds(tensor):
+            if key and key in announced:
                 continue
             announced.add(key)
-            constant = kinds(tensor) == INF and (id(tensor) in buffers or not tensor.requires_grad)
-            tracer.arrive(f"tensor {place}", "forward", "", tensor, deliberate=constant)
-
-
-def _tensors(tree: Any) -> list[torch.Tensor]:
-    from brainbrr_debug.tracing.births import tensors_in
-
-    return tensors_in(tree)
+            if id(tensor) in data:
+                tracer.arrive(path, "data", data[id(tensor)], tensor, deliberate=_is_mask(tensor))
+            else:
+                constant = kinds(tensor) == INF and (id(tensor) in buffers or not tensor.requires_grad)
+                tracer.arrive(path, "forward", "", tensor, deliberate=constant)
 
 
 def _is_mask(tensor: torch.Tensor) -> bool:

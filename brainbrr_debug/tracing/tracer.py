@@ -22,7 +22,7 @@ from brainbrr_debug.tracing.births import (
 from brainbrr_debug.tracing.events import Event, Intervention, Record
 from brainbrr_debug.tracing.finiteness import bad_elements, fill_finite_, kinds, values
 from brainbrr_debug.tracing.locations import Locator, Place
-from brainbrr_debug.tracing.memento import storage_key
+from brainbrr_debug.tracing.memento import Path, storage_key
 
 _sequence_number = torch._C._autograd._get_sequence_nr
 _UNBORN: frozenset[int] = frozenset()
@@ -35,7 +35,14 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     storages whose contents an operation used, `raised_in` the lineage of the operation that raised, if one did.
     """
 
-    def __init__(self, locator: Locator, intervention: Intervention, *, watched: int | None = None) -> None:
+    def __init__(
+        self,
+        locator: Locator,
+        intervention: Intervention,
+        *,
+        places: dict[int, tuple[str, Place]] | None = None,
+        watched: int | None = None,
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.locator = locator
         self.intervention = intervention
@@ -46,17 +53,21 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.in_node = False
         self.unplaced: list[Event] = []
         self.evidence: list[Any] = []
+        self._places = {} if places is None else places
         self._watched = watched
         self._phase: Phase = "forward"
         self._region: str = ""
         self._lineage: dict[int, frozenset[int]] = {}
         self._records: dict[int, list[Record]] = {}
         self._sequence = _sequence_number()
-        self._busy = False
         self._signatures: dict[Any, Signature] = {}
         self._running: list[torch.Tensor] | None = None
         self._read_out = 0
         self._read_out_lineage = _UNBORN
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing here is compiled: spare every operation two wrappers
 
     # What the runner of the step says.
 
@@ -65,13 +76,13 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._phase = "optimizer" if region == "optimizer" else "forward"
         self._region = {"loss": "<loss>", "optimizer": "<optimizer>"}.get(region, "")
 
-    def arrive(self, label: str, phase: Phase, module: str, tensor: torch.Tensor, *, deliberate: bool) -> None:
-        """A tensor that is bad before the step begins."""
+    def arrive(self, path: Path, phase: Phase, module: str, tensor: torch.Tensor, *, deliberate: bool) -> None:
+        """A tensor, found at `path` in the program's state, that is bad before the step begins."""
         with self.aside():
             found = kinds(tensor)
             event = self._new_event(
-                key=("arrival", label), phase=phase, op="data", module=module, found=found,
-                deliberate=deliberate, arrival=label, parents=_UNBORN,
+                key=("arrival", *path), phase=phase, op="data", module=module, found=found,
+                deliberate=deliberate, arrival=tensor, parents=_UNBORN,
             )  # fmt: skip
             if event.patched:
                 _make_finite(tensor, self.intervention)
@@ -101,12 +112,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     @contextlib.contextmanager
     def aside(self) -> Iterator[None]:
         """Operations inside are our own: neither watched nor recorded by autograd."""
-        before, self._busy = self._busy, True
-        try:
-            with torch.no_grad():
-                yield
-        finally:
-            self._busy = before
+        with torch._C._DisableTorchDispatch(), torch.no_grad():
+            yield
 
     def lineage_of(self, *tensors: torch.Tensor) -> frozenset[int]:
         """Numbers of the events whose bad values are in any of the `tensors`."""
@@ -116,32 +123,40 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 found |= self._lineage.get(storage_key(part), _UNBORN)
         return found
 
+    def owner_of(self, parameter: torch.Tensor) -> str:
+        """Qualified name of the module that holds a parameter; "" when none does."""
+        return self.locator.owner_of(parameter)
+
     @property
     def raised_in(self) -> frozenset[int]:
         """The lineage of what the operation that raised an exception had been given."""
         return self.lineage_of(*self._running) if self._running else _UNBORN
 
-    def record_of(self, sequence: int, *, mutating: bool) -> Record | None:
-        """The record of the forward operation whose autograd node has this sequence number."""
+    def record_of(self, sequence: int, node: str) -> Record | None:
+        """The record of the forward operation behind the autograd node of this sequence number and name."""
+        wanted = _plain(node.partition("Backward")[0])
         for number in range(sequence, max(sequence - 8, -1), -1):
-            found = [record for record in self._records.get(number, ()) if record.mutates or not mutating]
+            found = self._records.get(number, [])
+            if node.endswith("::CopySlices"):  # made after the operation's own node, around it
+                found = [record for record in found if record.mutates]
+            for record in found:
+                if _plain(record.op.rpartition("::")[2]) == wanted:
+                    return record
             if found:
-                return found[-1] if mutating else found[0]
+                return found[-1] if found[-1].mutates else found[0]
         return None
 
     # Dispatch.
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if self._busy:
-            return func(*args, **kwargs)
         sign = self._signatures.get(func) or self._signatures.setdefault(func, signature(func))
         index, self.index = self.index, self.index + 1
-        record = self._record(sign, index, args)
+        mutated = mutated_arguments(sign, args, kwargs) if sign.mutated else []
+        record = self._record(sign, index, mutated)
         if sign.view and index != self._watched:
             return func(*args, **kwargs)
         given = tensors_in((args, kwargs))
-        mutated = mutated_arguments(sign, args, kwargs)
         with self.aside():
             self._note_reads(sign, given, mutated)
             past = {id(tensor): tensor.detach().clone() for tensor in mutated if values(tensor)}
@@ -152,22 +167,31 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._after(func, sign, index, record, args, kwargs, result, mutated, past)
         return result
 
-    def _record(self, sign: Signature, index: int, args: Any) -> Record | None:
+    def _record(self, sign: Signature, index: int, mutated: list[torch.Tensor]) -> Record | None:
         """A record when autograd has just made a node for this operation."""
         sequence = _sequence_number()
-        if sequence <= self._sequence:
+        # In place, a copy of what will be overwritten may be dispatched between the node's making and the operation.
+        again = sequence == self._sequence and any(tensor.requires_grad for tensor in mutated)
+        if sequence <= self._sequence and not again:
             return None
         self._sequence = sequence
-        place = self.locator.place()
+        place = self._place(index, sign.name)
         record = Record(
             index=index,
             op=place.function or sign.name,
             module=self._module(place),
             location=place.location,
-            mutates=bool(sign.mutated),
+            mutates=bool(mutated),
         )
         self._records.setdefault(sequence - 1, []).append(record)
         return record
+
+    def _place(self, index: int, name: str) -> Place:
+        """Where the running operation was called; a replay trusts what the first run found."""
+        known = self._places.get(index)
+        if known is None or known[0] != name:
+            known = self._places[index] = (name, self.locator.place())
+        return known[1]
 
     def _module(self, place: Place) -> str:
         if self._phase == "optimizer":
@@ -208,7 +232,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _judge(self, born: Births, sign: Signature, index: int, parents: frozenset[int]) -> frozenset[int]:
         """Turn births into an event (or none, inside a backward node); the lineage of the operation's results."""
-        place = self.locator.place()
+        place = self._place(index, sign.name)
         if self.engine_depth and self.in_node and not place.recomputed:
             return parents  # part of a backward formula: judged when the node is done
         op = place.function or sign.name
@@ -223,8 +247,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             op=op, module=module, location=place.location, found=born.found, op_index=index,
             deliberate=born.deliberate, parents=parents, count=born.count,
         )  # fmt: skip
-        if event.phase == "backward" and not place.in_engine:
-            event.location = None
+        if event.phase == "backward":
+            event.location = place.location if place.in_engine else None
             self.unplaced.append(event)
         if event.patched:
             _patch(born, self.intervention)
@@ -250,7 +274,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for number in lineage:
             event = self.events[number]
             if event.arrival is not None and event.phase != "data" and event.op_index is None:
-                place = self.locator.place()
+                place = self._place(index, sign.name)
                 event.op = place.function or sign.name
                 event.op_index, event.location, event.phase = index, place.location, self._phase
                 event.module = self._module(place)
@@ -265,6 +289,10 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if not mutated:
             for tensor in tensors_in(result):
                 self._lineage.pop(storage_key(tensor), None)
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", "").lower()
 
 
 def _make_finite(tensor: torch.Tensor, intervention: Intervention) -> None:
