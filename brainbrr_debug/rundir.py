@@ -172,8 +172,8 @@ class RunDir:
         return path
 
     def list_captures(self) -> list[Path]:
-        """All captures by step."""
-        return sorted(self.captures.glob("[0-9]*.h5"))
+        """All captures by step, those of one step in the order they were written."""
+        return sorted(self.captures.glob("[0-9]*.h5"), key=lambda path: (path.stem[:6], len(path.stem), path.stem))
 
     def list_verdicts(self) -> list[Path]:
         """All verdicts in the order they were written."""

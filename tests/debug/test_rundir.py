@@ -108,7 +108,7 @@ def test_captures_are_named_by_step_and_never_overwritten(tmp_path: Path) -> Non
         path = run.capture_path(6)
         assert path.name == expected
         path.touch()
-    assert [p.name for p in run.list_captures()] == ["000006-1.h5", "000006-2.h5", "000006.h5"]
+    assert [p.name for p in run.list_captures()] == ["000006.h5", "000006-1.h5", "000006-2.h5"]
 
 
 def test_what_is_no_run_directory_is_refused_in_one_line(tmp_path: Path) -> None:
