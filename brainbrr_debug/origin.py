@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from brainbrr_debug.mechanisms import explain
+from brainbrr_debug.mechanisms import explain, sentence
 from brainbrr_debug.records import Origin
 from brainbrr_debug.subject import Batch, Run, Step, plain_step
 from brainbrr_debug.tracing import harm
@@ -116,10 +116,11 @@ def _investigate(stage: Stage) -> _Finding | None:
     if conviction is None or _only_on_purpose(conviction, baseline.symptoms):
         return None
     replays = reenactment.count
-    evidence = reenactment.replay(watched=conviction.event.op_index).evidence
+    event = conviction.event
+    evidence = reenactment.replay(watched=event).evidence
     with torch.no_grad():
-        told = explain(conviction.event, evidence)
-    return _Finding(conviction=conviction, mechanism=told.mechanism, explanation=told.sentence, replays=replays)
+        told = explain(event, evidence, model=stage.model, optimizer=stage.optimizer, batches=stage.batches)
+    return _Finding(conviction=conviction, mechanism=told.mechanism, explanation=sentence(event, told), replays=replays)
 
 
 def _only_on_purpose(conviction: Conviction, symptoms: Sequence[Symptom]) -> bool:

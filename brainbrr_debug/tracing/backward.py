@@ -107,6 +107,8 @@ class BackwardWatch:
                 count=sum(int(bad_elements(p, born).sum()) for t in _tensors(produced) for p in values(t)),
                 parents=parents,
             )
+            if tracer.collector is not None and event.key == tracer.watched:
+                tracer.collector.note_gradients(_tensors(received), _tensors(produced))
             for tensor in _tensors(produced):
                 if kinds(tensor):
                     tracer.reach(tensor, event.lineage)

@@ -131,11 +131,12 @@ def find_births(
     if not tensor_kinds and (deliberate or not scalar_kinds or scalar_kinds & NAN & ~read_out):
         return _births(bad_outputs, NAN | INF, deliberate)
     found: dict[int, torch.Tensor] = {}
+    hidden = not sign.random and not any(_all_bad(tensor) for tensor in inputs)
     if not input_kinds & NAN:
         _merge(found, {place: bad_elements(part, NAN) for place, part in _parts(bad_outputs)})
-    elif input_kinds & INF and not sign.random:
+    elif input_kinds & INF and hidden:
         _merge(found, _recompute(func, sign, args, kwargs, bad_outputs, past, replaced=NAN))
-    if tensor_kinds and not sign.random:
+    if tensor_kinds and hidden:
         _merge(found, _recompute(func, sign, args, kwargs, bad_outputs, past, replaced=NAN | INF))
     born = _births_from(bad_outputs, found)
     if born is None and not tensor_kinds and not scalar_kinds & read_out:
@@ -190,6 +191,11 @@ def _births_from(
         readable = part.float() if part.dtype.itemsize == 1 else part
         found |= kinds(readable[mask])
     return Births(kept, found, deliberate) if kept else None
+
+
+def _all_bad(tensor: torch.Tensor) -> bool:
+    """Nothing can hide behind a tensor that is bad throughout: it decides every element of the result."""
+    return any(part.numel() > 0 and bool(bad_elements(part).all()) for part in values(tensor))
 
 
 def _merge(into: dict[int, torch.Tensor], masks: dict[int, torch.Tensor]) -> None:

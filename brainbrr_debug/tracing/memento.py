@@ -58,7 +58,9 @@ class Memento:
         self._undo: list[Callable[[], None]] = []
         self._seen: dict[int, object] = {}  # holds what it has seen, so that an id cannot be used again
         with torch.no_grad():
-            pending: collections.deque[tuple[Path, Any]] = collections.deque(((n,), root) for n, root in enumerate(roots))
+            pending: collections.deque[tuple[Path, Any]] = collections.deque(
+                ((n,), root) for n, root in enumerate(roots)
+            )
             while pending:
                 path, thing = pending.popleft()
                 pending.extend(((*path, step), inner) for step, inner in self._take(path, thing))

@@ -13,6 +13,7 @@ from brainbrr_debug.tracing import harm
 from brainbrr_debug.tracing.backward import BackwardWatch, engine_code
 from brainbrr_debug.tracing.births import tensors_in
 from brainbrr_debug.tracing.events import Event, Intervention
+from brainbrr_debug.tracing.evidence import Evidence
 from brainbrr_debug.tracing.finiteness import INF, bad_elements, kinds, values
 from brainbrr_debug.tracing.harm import Symptom
 from brainbrr_debug.tracing.locations import Locator, Place
@@ -59,7 +60,7 @@ class Replay:
     symptoms: Sequence[Symptom]
     lineage: frozenset[int]
     error: Exception | None
-    evidence: Sequence[Any]
+    evidence: Evidence | None
 
     @property
     def healthy(self) -> bool:
@@ -76,10 +77,10 @@ class Reenactment:
         self._places: dict[int, tuple[str, Place]] = {}
         self._locator = Locator(stage.model, boundaries=frozenset({_play.__code__}), engine=engine_code())
 
-    def replay(self, intervention: Intervention | None = None, *, watched: int | None = None) -> Replay:
+    def replay(self, intervention: Intervention | None = None, *, watched: Event | None = None) -> Replay:
         """One run from the start of the step, with the births that `intervention` chooses made finite.
 
-        `watched` is the index of an operation whose arguments and results are to be kept as evidence.
+        `watched` is the event about which evidence is to be kept.
         """
         stage = self.stage
         stage.start.restore()
@@ -101,7 +102,7 @@ class Reenactment:
             symptoms=symptoms,
             lineage=_lineage(symptoms, tracer),
             error=error,
-            evidence=tracer.evidence,
+            evidence=tracer.collector.result() if tracer.collector is not None else None,
         )
 
     def _symptoms(

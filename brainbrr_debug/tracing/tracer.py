@@ -20,6 +20,7 @@ from brainbrr_debug.tracing.births import (
     tensors_in,
 )
 from brainbrr_debug.tracing.events import Event, Intervention, Record
+from brainbrr_debug.tracing.evidence import Collector
 from brainbrr_debug.tracing.finiteness import bad_elements, fill_finite_, kinds, values
 from brainbrr_debug.tracing.locations import Locator, Place
 from brainbrr_debug.tracing.memento import Path, storage_key
@@ -41,7 +42,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         intervention: Intervention,
         *,
         places: dict[int, tuple[str, Place]] | None = None,
-        watched: int | None = None,
+        watched: Event | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.locator = locator
@@ -52,9 +53,9 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.engine_depth = 0
         self.in_node = False
         self.unplaced: list[Event] = []
-        self.evidence: list[Any] = []
         self._places = {} if places is None else places
-        self._watched = watched
+        self.watched = watched.key if watched is not None else None
+        self.collector = Collector(watched.op_index) if watched is not None else None
         self._phase: Phase = "forward"
         self._region: str = ""
         self._lineage: dict[int, frozenset[int]] = {}
@@ -154,7 +155,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         index, self.index = self.index, self.index + 1
         mutated = mutated_arguments(sign, args, kwargs) if sign.mutated else []
         record = self._record(sign, index, mutated)
-        if sign.view and index != self._watched:
+        if sign.view and self.collector is None:
             return func(*args, **kwargs)
         given = tensors_in((args, kwargs))
         with self.aside():
@@ -206,8 +207,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, sign: Signature, index: int, record: Record | None, args: Any, kwargs: Any, result: Any,
         mutated: list[torch.Tensor], past: dict[int, torch.Tensor],
     ) -> None:  # fmt: skip
-        if index == self._watched:
-            self.evidence = [func, args, kwargs, result, past]
+        if self.collector is not None:
+            self.collector.note(index, sign, args, kwargs, result, past)
         outputs = [*tensors_in(result), *mutated]
         bad = [(place, tensor) for place, tensor in enumerate(outputs) if kinds(tensor)]
         scalars = scalar_kinds_in(result)

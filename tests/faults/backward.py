@@ -27,7 +27,7 @@ def _laplacian(x: torch.Tensor) -> torch.Tensor:
 def eigenvectors_of_a_degenerate_graph() -> Program:
     class Encoding(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            values, vectors_ = torch.linalg.eigh(_laplacian(x))  # born
+            _, vectors_ = torch.linalg.eigh(_laplacian(x))  # born
             return vectors_[..., :3]
 
     class Graph(nn.Module):
@@ -57,7 +57,7 @@ def eigenvectors_of_a_degenerate_graph() -> Program:
 def singular_vectors_of_a_multiple_of_the_identity() -> Program:
     class Factor(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            u, s, v = torch.linalg.svd(x)  # born
+            u, _, v = torch.linalg.svd(x)  # born
             return u[..., 0] * v[..., 0, :]
 
     class Net(nn.Module):
@@ -191,7 +191,7 @@ def rotation_angle_of_the_identity() -> Program:
     return Program(model, batches, mse, torch.optim.SGD(model.parameters(), lr=0.0))
 
 
-@fault("backward", "", "Quantise", "division-by-zero", node="QuantiseBackward", kind="nan",
+@fault("backward", "", "Quantise", "custom-backward", node="QuantiseBackward", kind="nan",
        like="custom autograd Function")  # fmt: skip
 def custom_function_in_the_backward_pass() -> Program:
     class Quantise(torch.autograd.Function):
@@ -277,7 +277,7 @@ def half_precision_gradient_overflows() -> Program:
     return Program(model, batches, lambda out, target: (out - target).square().sum(), sgd(model))
 
 
-@fault("backward", "tail", "aten::div_", "division-by-zero", node="torch::autograd::CopySlices", kind="nan",
+@fault("backward", "tail", "aten::div_", "where-nan-gradient", node="torch::autograd::CopySlices", kind="nan",
        like="in-place on a slice")  # fmt: skip
 def quotient_written_into_a_slice() -> Program:
     class Tail(nn.Module):
@@ -298,7 +298,7 @@ def quotient_written_into_a_slice() -> Program:
     return Program(model, vectors(1, 6, 4), mse, sgd(model))
 
 
-@fault("backward", "linear", "aten::div", "division-by-zero", kind="nan", like="tensor hook rescales a gradient")
+@fault("backward", "linear", "aten::div", "norm-at-zero", kind="nan", like="tensor hook rescales a gradient")
 def hook_divides_by_the_gradient_norm() -> Program:
     class Net(nn.Module):
         def __init__(self) -> None:

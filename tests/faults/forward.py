@@ -690,7 +690,7 @@ def eigenvalues_of_a_broken_matrix_raise() -> Program:
     return Program(model, batches, mse, sgd(model))
 
 
-@fault("forward", "policy", "aten::log", "log-of-zero", like="distribution validation raises", kind="nan")
+@fault("forward", "policy", "aten::log", "log-of-negative", like="distribution validation raises", kind="nan")
 def distribution_refuses_its_parameters() -> Program:
     class Policy(nn.Module):
         def __init__(self) -> None:
@@ -781,7 +781,7 @@ def running_statistic_poisoned_with_a_finite_loss() -> Program:
     return Program(model, batches, mse, sgd(model))
 
 
-@fault("forward", "masked", "aten::exp", "where-nan-gradient", kind="inf", like="pytorch/pytorch#68425")
+@fault("forward", "masked", "aten::exp", "exp-overflow", kind="inf", like="pytorch/pytorch#68425")
 def where_hides_an_overflow() -> Program:
     class Masked(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -55,9 +55,19 @@ def fault(
     def register(build: Callable[[], Program]) -> Callable[[], Program]:
         FAULTS.append(
             Fault(
-                name=build.__name__, build=build, step=step, phase=phase, module=module, op=op, node=node, kind=kind,
-                mechanism=mechanism, location=line or _marked_line(build), proof=proof, like=like,
-            )  # fmt: skip
+                name=build.__name__,
+                build=build,
+                step=step,
+                phase=phase,
+                module=module,
+                op=op,
+                node=node,
+                kind=kind,
+                mechanism=mechanism,
+                location=line or _marked_line(build),
+                proof=proof,
+                like=like,
+            )
         )
         return build
 
@@ -76,7 +86,9 @@ def _marked_line(build: Callable[[], Program]) -> str | None:
     return f"{inspect.getsourcefile(build)}:{marked[0]}" if marked else None
 
 
-def vectors(steps: int, *shape: int, target: tuple[int, ...] = ()) -> list[tuple[tuple[torch.Tensor, ...], torch.Tensor]]:
+def vectors(
+    steps: int, *shape: int, target: tuple[int, ...] = ()
+) -> list[tuple[tuple[torch.Tensor, ...], torch.Tensor]]:
     """`steps` batches of one normal input of `shape` and a normal target."""
     return [((torch.randn(*shape),), torch.randn(*(target or (shape[0],)))) for _ in range(steps)]
 
