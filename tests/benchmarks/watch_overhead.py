@@ -87,7 +87,7 @@ def tcn() -> Case:
 
 
 def detector() -> Case:
-    from brainbrr.config import load_config
+    from brainbrr.configure import load_config
     from brainbrr.training.setup import build_setup
 
     config = load_config(ROOT / "configs" / "local" / "smoke.yaml")
