@@ -8,6 +8,9 @@ Letters: B batch, T steps, C electrodes, F features, K columns of the positional
 
 from __future__ import annotations
 
+import warnings
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -45,14 +48,20 @@ class DenseConvolution(nn.Module):
         return out
 
 
+def _ssg_convolution() -> Any:
+    # Imported here: it takes seconds, and this backend alone needs it. What it warns of is its own affair.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from torch_geometric.nn import SSGConv
+    return SSGConv
+
+
 class PygConvolution(nn.Module):
     """torch-geometric's SSGConv over all graphs of the batch as one; state dicts fit DenseConvolution's both ways."""
 
     def __init__(self, in_features: int, out_features: int, *, alpha: float, hops: int) -> None:
         super().__init__()
-        from torch_geometric.nn import SSGConv  # seconds to import, and needed by this backend alone
-
-        convolution = SSGConv(in_features, out_features, alpha=alpha, K=hops)
+        convolution = _ssg_convolution()(in_features, out_features, alpha=alpha, K=hops)
         keep_scale(convolution.lin)
         self.lin = convolution.lin
         # Kept out of the module's children: `lin` is the one parameter holder, under the name the dense form has.

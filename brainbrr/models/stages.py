@@ -13,7 +13,7 @@ from brainbrr.config import ELECTRODES
 from brainbrr.models.bimamba import BiMamba2Stack
 from brainbrr.models.initialisation import linear
 
-LOGIT_GAIN = 3.0  # of the last projection: makes up for what GELU and constant features take from the variance
+LOGIT_GAIN = 2.0  # of the last projection: makes up for what GELU and constant features take from the variance
 
 
 class ToElectrodes(nn.Module):
