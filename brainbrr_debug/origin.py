@@ -25,7 +25,7 @@ from brainbrr_debug.tracing.finiteness import kind_name, kinds
 from brainbrr_debug.tracing.harm import Symptom
 from brainbrr_debug.tracing.history import History, Moment
 from brainbrr_debug.tracing.memento import Memento, Path
-from brainbrr_debug.tracing.proof import Conviction, Court
+from brainbrr_debug.tracing.proof import Conviction, Court, suspect_first
 from brainbrr_debug.tracing.reenactment import Reenactment, Scope, Stage, Unobserved
 
 PATIENCE = 40.0  # seconds after which suspects are no longer tried
@@ -164,6 +164,8 @@ class _Session:
         symptoms: list[Symptom] = []
         with torch.no_grad():
             self._history.begin(moment)
+        if not moment.start.complete:
+            return self._step_under_trace(moment, known)
         try:
             symptoms = self._play(batch, Unobserved())
         except Exception as caught:  # noqa: BLE001 - raised again below unless a non-finite value caused it
@@ -183,6 +185,31 @@ class _Session:
         if origin is None and any(symptom.what != "buffer" for symptom in symptoms):
             return _not_reproduced(number, symptoms)
         return origin
+
+    def _step_under_trace(self, moment: Moment, known: frozenset[str]) -> Origin | None:
+        """A step that may not be repeatable (a generator is part of its state): traced at its first run."""
+        stage = self._stage(moment, known)
+        reenactment = Reenactment(stage)
+        first = reenactment.replay(restore=False)
+        if first.healthy:
+            return None
+        after = Memento(self._roots(moment.batch))
+        try:
+            if not reenactment.replay().healthy:
+                return self._trace(moment, known)
+        finally:
+            after.restore()
+        conviction = suspect_first(first)
+        if conviction is None and first.error is not None:
+            raise first.error
+        if conviction is None:
+            return _not_reproduced(moment.step, first.symptoms)
+        told = explain(conviction.event, None, model=stage.model, optimizer=stage.optimizer, batches=stage.batches)
+        explanation = sentence(conviction.event, told)
+        finding = _Finding(
+            conviction=conviction, mechanism=told.mechanism, explanation=explanation, replays=reenactment.count
+        )
+        return _origin(finding, moment.step)
 
     def _trace(self, moment: Moment, known: frozenset[str]) -> Origin | None:
         """The origin of the harm in a step, in that step or in an earlier one that it goes back to."""

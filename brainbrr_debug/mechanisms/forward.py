@@ -221,6 +221,15 @@ def _near_the_end(tensors: list[torch.Tensor]) -> bool:
     return any(largest(tensor) > torch.finfo(tensor.dtype).max ** 0.5 / 64 for tensor in tensors)
 
 
+def _zero_norm(event: Event, evidence: Evidence) -> Explanation | None:
+    norms = real(evidence.results[-1]).flatten()
+    if not bool((norms == 0).any()):
+        return _overflow(event, evidence)
+    return Explanation(
+        mechanism="norm-at-zero", seen=f"{int((norms == 0).sum())} of {norms.numel()} norms are exactly 0"
+    )
+
+
 def _poles(event: Event, evidence: Evidence) -> Explanation | None:
     return Explanation(mechanism="inverse-domain", seen=f"arguments {extremes(evidence.tensors[0])} hit a pole")
 
@@ -243,7 +252,7 @@ _RULES: dict[str, Rule] = {
     "solve_triangular": _solver, "lu_solve": _solver, "lu_factor_ex": _solver, "pinv": _solver, "lstsq": _solver,
     "nll_loss_forward": _negative_log_likelihood, "nll_loss2d_forward": _negative_log_likelihood,
     "ctc_loss": _alignment, "mul": _product, "add": _infinities, "sub": _infinities, "sum": _infinities,
-    "addcdiv": _division,
+    "addcdiv": _division, "weight_norm_interface": _zero_norm,
 }  # fmt: skip
 
 

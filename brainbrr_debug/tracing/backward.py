@@ -162,6 +162,8 @@ def _patched(tensor: torch.Tensor, born: int) -> torch.Tensor:
     """`tensor` with its bad elements zero; differentiable where the engine was asked to record a graph."""
     if not kinds(tensor) & born:
         return tensor
+    if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        return torch.where(torch.isfinite(tensor), tensor, torch.zeros_like(tensor))
     if tensor.layout == torch.strided:
         return torch.where(bad_elements(tensor, born), torch.zeros_like(tensor), tensor)
     with torch.no_grad():

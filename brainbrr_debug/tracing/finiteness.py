@@ -26,8 +26,8 @@ def values(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """The dense tensors that hold the elements of `tensor`; empty when it cannot hold a non-finite value."""
     if not (tensor.is_floating_point() or tensor.is_complex()) or tensor.is_meta or tensor.is_quantized:
         return ()
-    if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
-        return ()  # a level of vmap or grad: the plain tensor below it is seen when its operation is dispatched
+    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):  # levels of vmap and grad
+        tensor = torch._C._functorch.get_unwrapped(tensor)
     if is_traceable_wrapper_subclass(tensor):
         inner = [getattr(tensor, name) for name in tensor.__tensor_flatten__()[0]]
         return tuple(part for leaf in inner for part in values(leaf))

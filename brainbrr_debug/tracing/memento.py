@@ -10,7 +10,9 @@ remembered by reference, and `restore` puts all of it back in place. Random numb
 from __future__ import annotations
 
 import collections
+import copy
 import functools
+import itertools
 import random
 import sys
 import types
@@ -23,7 +25,7 @@ from brainbrr_debug.tracing.locations import owner
 
 _ATOMS = (
     type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size, torch.layout,
-    types.ModuleType, types.BuiltinFunctionType, types.GeneratorType, torch.utils.hooks.RemovableHandle,
+    types.ModuleType, types.BuiltinFunctionType, torch.utils.hooks.RemovableHandle,
 )  # fmt: skip
 _REBINDABLE = (type(None), bool, int, float, complex, str, tuple, frozenset, torch.Tensor)
 _STATELESS_MODULES = frozenset({  # machinery that no training step reads numbers from
@@ -42,6 +44,10 @@ def storage_key(tensor: torch.Tensor) -> int:
         return 0
 
 
+# Iterators can be copied but not set back: where one is held, a copy takes its place.
+_OPAQUE = (types.GeneratorType, zip, map, filter, enumerate)
+_ITERATORS: tuple[type, ...] = (itertools.count, itertools.cycle, type(iter([])), type(iter(())), type(iter(range(0))))
+
 Path = tuple[Hashable, ...]
 Found = Iterator[tuple[Hashable, Any]]  # a step of a path and what lies there
 
@@ -50,10 +56,12 @@ class Memento:
     """The state below `roots` and of all global random number generators, as of its construction.
 
     `tensors` maps the path by which a tensor was first reached (place among the roots, attribute names, keys) to it.
+    `complete` is False when something was met whose state cannot be had (a generator in mid-run).
     """
 
     def __init__(self, roots: Iterable[object]) -> None:
         self.tensors: dict[Path, torch.Tensor] = {}
+        self.complete = True
         self._storages: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}
         self._undo: list[Callable[[], None]] = []
         self._seen: dict[int, object] = {}  # holds what it has seen, so that an id cannot be used again
@@ -71,10 +79,10 @@ class Memento:
         with torch.no_grad():
             for undo in self._undo:
                 undo()
-            for storage, copy in self._storages.values():
-                if storage.nbytes() != copy.nbytes():
-                    storage.resize_(copy.nbytes())
-                storage.copy_(copy)
+            for storage, content in self._storages.values():
+                if storage.nbytes() != content.nbytes():
+                    storage.resize_(content.nbytes())
+                storage.copy_(content)
 
     def before(self, tensor: torch.Tensor) -> torch.Tensor | None:
         """The elements `tensor` had then, or None if its memory was not part of the state."""
@@ -104,6 +112,8 @@ class Memento:
             yield from self._take_cell(thing)
         elif isinstance(thing, type):
             yield from self._take_class(thing)
+        elif isinstance(thing, _OPAQUE):
+            self.complete = False
         elif not self._take_generator(thing):
             yield from self._take_object(thing)
 
@@ -126,13 +136,13 @@ class Memento:
     def _take_container(self, thing: Any) -> Found:
         if isinstance(thing, dict):
             items = list(thing.items())
-            self._undo.append(functools.partial(_refill_dict, thing, items))
+            self._undo.append(functools.partial(_refill_dict, thing, [(key, _kept(value)) for key, value in items]))
             yield from ((key if isinstance(key, (str, int)) else id(key), value) for key, value in items)
         elif isinstance(thing, set):
             self._undo.append(functools.partial(_refill_set, thing, set(thing)))
             yield from ((id(item), item) for item in list(thing))
         else:
-            self._undo.append(functools.partial(_refill_list, thing, list(thing)))
+            self._undo.append(functools.partial(_refill_list, thing, [_kept(value) for value in thing]))
             yield from enumerate(list(thing))
 
     def _take_function(self, function: types.FunctionType) -> Found:
@@ -143,8 +153,8 @@ class Memento:
         for name in _global_names(function.__code__):
             value = scope.get(name)
             if name in scope and not isinstance(value, types.ModuleType):
-                if isinstance(value, _REBINDABLE):
-                    self._undo.append(functools.partial(_rebind_global, scope, name, value))
+                if isinstance(value, (*_REBINDABLE, *_ITERATORS)):
+                    self._undo.append(functools.partial(_rebind_global, scope, name, _kept(value)))
                 yield name, value
 
     def _take_cell(self, cell: types.CellType) -> Found:
@@ -152,7 +162,7 @@ class Memento:
             content = cell.cell_contents
         except ValueError:  # empty
             return
-        self._undo.append(functools.partial(setattr, cell, "cell_contents", content))
+        self._undo.append(functools.partial(_refill_cell, cell, _kept(content)))
         yield "content", content
 
     def _take_class(self, kind: type) -> Found:
@@ -225,13 +235,22 @@ def _reattach(tensor: torch.Tensor, alias: torch.Tensor, requires_grad: bool) ->
         tensor.requires_grad_(requires_grad)
 
 
-def _overwrite(tensor: torch.Tensor, copy: torch.Tensor) -> None:
-    tensor.data = copy.clone()
+def _overwrite(tensor: torch.Tensor, content: torch.Tensor) -> None:
+    tensor.data = content.clone()
+
+
+def _kept(value: Any) -> Any:
+    """`value` itself, or a copy of an iterator as it is now."""
+    return copy.copy(value) if isinstance(value, _ITERATORS) else value
+
+
+def _refill_cell(cell: types.CellType, content: Any) -> None:
+    cell.cell_contents = _kept(content)
 
 
 def _rebind_global(scope: dict[str, Any], name: str, value: object) -> None:
     if scope.get(name) is not value:
-        scope[name] = value
+        scope[name] = _kept(value)
 
 
 def _rebind_attribute(owner_class: type, name: str, value: object) -> None:
@@ -243,7 +262,7 @@ def _refill_dict(thing: dict[Any, Any], items: list[tuple[Any, Any]]) -> None:
     now = list(thing.items())
     if len(now) != len(items) or any(a[0] is not b[0] or a[1] is not b[1] for a, b in zip(now, items, strict=True)):
         thing.clear()
-        thing.update(items)
+        thing.update((key, _kept(value)) for key, value in items)
 
 
 def _refill_set(thing: set[Any], items: set[Any]) -> None:
@@ -256,7 +275,7 @@ def _refill_list(thing: Any, items: list[Any]) -> None:
     now = list(thing)
     if len(now) != len(items) or any(a is not b for a, b in zip(now, items, strict=True)):
         thing.clear()
-        thing.extend(items)
+        thing.extend(_kept(value) for value in items)
 
 
 def _random_state() -> Callable[[], None]:

@@ -12,9 +12,11 @@ import time
 from collections.abc import Sequence
 from typing import Literal
 
-from brainbrr_debug.tracing.events import Event, Intervention, Site
+from brainbrr_debug.tracing.events import Event, Intervention, Key, Site
+from brainbrr_debug.tracing.finiteness import Filling
 from brainbrr_debug.tracing.reenactment import Reenactment, Replay
 
+_FILLINGS: tuple[Filling, ...] = ("varied", "zero")
 _FEW = 6  # suspects up to which trying one after the other is cheaper than bisecting
 _MOST_SITES = 48  # sites beyond which a joint patch is not minimised
 
@@ -36,7 +38,7 @@ class Court:
         self._reenactment = reenactment
         self._baseline = baseline
         self._deadline = deadline
-        self._acquitted: list[Event] = []
+        self._acquitted: dict[Key, Event] = {}
         self._groups = _ranked(baseline)
 
     def convict(self) -> Conviction | None:
@@ -49,12 +51,16 @@ class Court:
             if not group:
                 continue
             considered.extend(group)
-            found = self._alone(group) or self._together(considered)
-            if found is not None:
-                return found
+            for filling in _FILLINGS:
+                found = self._alone(group, filling) or self._together(considered, filling)
+                if found is not None:
+                    return found
             if self._late():
                 break
-        return Conviction(event=everyone[0], proof="first event", acquitted=tuple(self._acquitted))
+        return Conviction(event=everyone[0], proof="first event")
+
+    def _acquitted_before(self, culprit: Event) -> tuple[Event, ...]:
+        return tuple(event for event in self._acquitted.values() if event.key != culprit.key)
 
     def _late(self) -> bool:
         return time.monotonic() > self._deadline
@@ -62,55 +68,54 @@ class Court:
     def _heals(self, intervention: Intervention) -> bool:
         return self._reenactment.replay(intervention).healthy
 
-    def _alone(self, group: Sequence[Event]) -> Conviction | None:
+    def _alone(self, group: Sequence[Event], filling: Filling) -> Conviction | None:
         if len(group) > _FEW:
-            first = self._bisect(group)
+            first = self._bisect(group, filling)
             group = [] if first is None else [group[first]]
         for event in group:
             if self._late():
                 return None
-            keys = frozenset({event.key})
-            if self._heals(Intervention(keys=keys)) or self._heals(Intervention(keys=keys, filling="zero")):
-                return Conviction(event=event, proof="healed", acquitted=tuple(self._acquitted))
-            self._acquitted.append(event)
+            if self._heals(Intervention(keys=frozenset({event.key}), filling=filling)):
+                return Conviction(event=event, proof="healed", acquitted=self._acquitted_before(event))
+            self._acquitted.setdefault(event.key, event)
         return None
 
-    def _bisect(self, group: Sequence[Event]) -> int | None:
+    def _bisect(self, group: Sequence[Event], filling: Filling) -> int | None:
         """Smallest n such that making the events 0…n of `group`, and what is born in between, finite heals."""
         low, high = 0, len(group) - 1
-        if not self._heals(self._up_to(group, high)):
+        if not self._heals(self._up_to(group, high, filling)):
             return None
         while low < high and not self._late():
             middle = (low + high) // 2
-            if self._heals(self._up_to(group, middle)):
+            if self._heals(self._up_to(group, middle, filling)):
                 high = middle
             else:
                 low = middle + 1
         return high
 
-    def _up_to(self, group: Sequence[Event], last: int) -> Intervention:
+    def _up_to(self, group: Sequence[Event], last: int, filling: Filling) -> Intervention:
         wanted = frozenset(event.key for event in group[: last + 1])
         others = frozenset(event.key for event in self._baseline.events) - wanted
-        return Intervention(keys=wanted, until=group[last].position, spared=others)
+        return Intervention(keys=wanted, until=group[last].position, spared=others, filling=filling)
 
-    def _together(self, considered: Sequence[Event]) -> Conviction | None:
+    def _together(self, considered: Sequence[Event], filling: Filling) -> Conviction | None:
         """Everyone considered so far, and every birth that then comes to light, made finite at once."""
         wanted = frozenset(event.key for event in considered)
         others = frozenset(event.key for event in self._baseline.events) - wanted
-        attempt = Intervention(keys=wanted, until=float("inf"), spared=others)
+        attempt = Intervention(keys=wanted, until=float("inf"), spared=others, filling=filling)
         replay = self._reenactment.replay(attempt)
         if not replay.healthy:
             return None
         patched = [event for event in replay.events if event.patched]
-        sites = self._needed_sites(patched, others)
+        sites = self._needed_sites(patched, others, filling)
         together = tuple(event for event in patched if event.site in sites)
         if not together:
             return None
         known = {event.key: event for event in self._baseline.events}
         first = known.get(together[0].key, together[0])  # unpatched, it shows what it does
-        return Conviction(event=first, proof="healed", together=together[1:], acquitted=tuple(self._acquitted))
+        return Conviction(event=first, proof="healed", together=together[1:], acquitted=self._acquitted_before(first))
 
-    def _needed_sites(self, patched: Sequence[Event], spared: frozenset[tuple[object, ...]]) -> frozenset[Site]:
+    def _needed_sites(self, patched: Sequence[Event], spared: frozenset[Key], filling: Filling) -> frozenset[Site]:
         sites = list(dict.fromkeys(event.site for event in patched))
         if len(sites) > _MOST_SITES:
             return frozenset(sites)
@@ -118,9 +123,15 @@ class Court:
         for site in reversed(sites):
             if self._late():
                 break
-            if len(kept) > 1 and self._heals(Intervention(sites=kept - {site}, spared=spared)):
+            if len(kept) > 1 and self._heals(Intervention(sites=kept - {site}, spared=spared, filling=filling)):
                 kept -= {site}
         return kept
+
+
+def suspect_first(baseline: Replay) -> Conviction | None:
+    """Without replays: the first suspect in the order in which they would have been tried."""
+    everyone = [event for group in _ranked(baseline) for event in group]
+    return Conviction(event=everyone[0], proof="first event") if everyone else None
 
 
 def _ranked(baseline: Replay) -> list[list[Event]]:

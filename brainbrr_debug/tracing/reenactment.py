@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -77,20 +79,24 @@ class Reenactment:
         self._places: dict[int, tuple[str, Place]] = {}
         self._locator = Locator(stage.model, boundaries=frozenset({_play.__code__}), engine=engine_code())
 
-    def replay(self, intervention: Intervention | None = None, *, watched: Event | None = None) -> Replay:
+    def replay(
+        self, intervention: Intervention | None = None, *, watched: Event | None = None, restore: bool = True
+    ) -> Replay:
         """One run from the start of the step, with the births that `intervention` chooses made finite.
 
-        `watched` is the event about which evidence is to be kept.
+        `watched` is the event about which evidence is to be kept. Without `restore` the step runs from the state that
+        the program is in: for the first run of a step that cannot be repeated.
         """
         stage = self.stage
-        stage.start.restore()
+        if restore:
+            stage.start.restore()
         self.count += 1
         buffers = harm.buffers_of(stage.model)
         tracer = Tracer(self._locator, intervention or Intervention(), places=self._places, watched=watched)
         _announce_arrivals(tracer, stage)
         error: Exception | None = None
         found: list[Symptom] = []
-        with BackwardWatch(tracer).attached(), tracer:
+        with _eagerly(), BackwardWatch(tracer).attached(), tracer:
             try:
                 found = _play(stage.play, tracer)
             except Exception as caught:  # noqa: BLE001 - whether a non-finite value caused it is what replays decide
@@ -118,6 +124,11 @@ class Reenactment:
         state = harm.symptoms_of_state(stage.model, stage.optimizer, stage.start, stage.known)
         used = [s for s in state if s.what != "buffer" or harm.in_use(s, buffers, tracer.read)]
         return [*found, *used]
+
+
+def _eagerly() -> contextlib.AbstractContextManager[object]:
+    """Compiled modules run as they were written: operations inside a compiled region cannot be seen."""
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else contextlib.nullcontext()
 
 
 def _play(play: Callable[[Scope], list[Symptom]], scope: Scope) -> list[Symptom]:

@@ -248,13 +248,13 @@ BLOCK_LINE = f"{__file__}:{inspect.getsourcelines(_checkpointed)[1] + 3}"
 
 @fault("backward", "encoder.block", "aten::sqrt", "sqrt-at-zero", node="SqrtBackward0", kind="inf",
        line=BLOCK_LINE, like="torch.utils.checkpoint")  # fmt: skip
-def inside_a_checkpointed_block() -> Program:
+def slope_inside_a_checkpointed_block() -> Program:
     return _checkpointed(use_reentrant=False)
 
 
 @fault("backward", "encoder.block", "aten::sqrt", "sqrt-at-zero", node="SqrtBackward0", kind="inf",
        line=BLOCK_LINE, like="torch.utils.checkpoint, reentrant")  # fmt: skip
-def inside_a_reentrant_checkpoint() -> Program:
+def slope_inside_a_reentrant_checkpoint() -> Program:
     return _checkpointed(use_reentrant=True)
 
 
