@@ -26,14 +26,14 @@ from brainbrr_debug.errors import CannotRunHere
 from brainbrr_debug.questions.cause import Matrix, data_or_weights
 from brainbrr_debug.questions.components import Components, repairs, which_component
 from brainbrr_debug.questions.culprits import Culprits, described, which_samples
-from brainbrr_debug.questions.operation import which_operation
+from brainbrr_debug.questions.operation import Operation, which_operation
 from brainbrr_debug.questions.reality import Reality, is_it_real
 from brainbrr_debug.questions.stability import Stability, is_it_stable
 from brainbrr_debug.questions.sufficiency import Alone, fails_alone
 from brainbrr_debug.records import Cause, Origin, Verdict, to_json
 from brainbrr_debug.sentence import disagreements, tell
 from brainbrr_debug.subject import Subject
-from brainbrr_debug.trial import load_captured_subject
+from brainbrr_debug.trial import captured_threads, load_captured_subject
 from brainbrr_debug.trials import OutOfBudget, Trials, as_row
 
 QUESTIONS = ("real", "cause", "samples", "operation", "component", "alone", "stable", "seconds")
@@ -48,11 +48,16 @@ class Answers:
     real: Reality | None = None
     cause: Matrix | None = None
     samples: Culprits | None = None
-    operation: Origin = dataclasses.field(default_factory=lambda: Origin(healthy=True))
+    operation: Operation | None = None
     component: Components | None = None
     alone: Alone | None = None
     stable: Stability | None = None
     unanswered: list[str] = dataclasses.field(default_factory=list)
+
+    @property
+    def origin(self) -> Origin:
+        """The operation's origin; healthy while there is none."""
+        return self.operation.origin if self.operation is not None else Origin(healthy=True)
 
     @property
     def necessary(self) -> bool | None:
@@ -90,7 +95,8 @@ def bisect(
         progress=progress,
     )
     answers = Answers()
-    _ask(trials, answers)
+    with captured_threads(content):
+        _ask(trials, answers)
     if answers.real is not None and answers.real.skipped is not None:
         raise CannotRunHere(f"the captured step does not run here: {answers.real.skipped}")
     return _verdict(trials, answers, time.monotonic() - started)
@@ -108,16 +114,16 @@ def _ask(trials: Trials, answers: Answers) -> None:
     if answers.cause is None or answers.cause.cause in ("batch", "rng", None):
         with _timed(answers, "samples"):
             answers.samples = which_samples(trials, oracles)
+    samples = answers.samples.samples if answers.samples is not None else ()
     with _timed(answers, "operation"):
-        answers.operation = which_operation(trials)
+        answers.operation = which_operation(trials, oracles, samples)
     fresh_fails = answers.cause.bad("fresh", "this") if answers.cause is not None else None
     with _timed(answers, "component"):
-        answers.component = which_component(trials, oracles, answers.operation, fresh_fails=fresh_fails)
+        answers.component = which_component(trials, oracles, answers.origin, fresh_fails=fresh_fails)
     component = answers.component.component if answers.component is not None else None
     if component is not None:
         with _timed(answers, "alone"):
             answers.alone = fails_alone(trials, component, threshold=oracles.threshold)
-    samples = answers.samples.samples if answers.samples is not None else ()
     with _timed(answers, "stable"):
         answers.stable = is_it_stable(
             trials, oracles, n=INITIALISATIONS, fresh=bool(fresh_fails), samples=samples, component=component
@@ -141,14 +147,14 @@ def _verdict(trials: Trials, answers: Answers, seconds: float) -> Verdict:
         question=f"why did step {content.step} fail?",
         step=content.step,
         component=answers.component.component if answers.component is not None else None,
-        origin=answers.operation,
+        origin=answers.origin,
         samples=_samples(answers),
         cause=_cause(answers),
         necessary=answers.necessary,
         sufficient=answers.sufficient,
         stable={"k": answers.stable.k, "n": answers.stable.n} if answers.stable is not None else {"k": 0, "n": 0},
         replay={"reproduced": real.reproduced, "of": real.of} if real is not None else {"reproduced": 0, "of": 0},
-        mechanism=answers.operation.mechanism,
+        mechanism=answers.origin.mechanism,
         repairs=repairs(answers.component.tried) if answers.component is not None else (),
         trials=trials.count,
         seconds=round(seconds, 3),
@@ -214,6 +220,8 @@ def _details(trials: Trials, answers: Answers) -> dict[str, Any]:
             "inconsistent": found.inconsistent,
             "skipped": found.skipped,
         }
+    if answers.operation is not None:
+        details["operation"] = {"traced_on": "the culprit samples" if answers.operation.cut_down else "the whole step"}
     if answers.component is not None:
         details["component"] = _component_details(answers.component)
     if answers.alone is not None:

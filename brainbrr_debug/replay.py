@@ -9,11 +9,13 @@ from typing import Any, Literal
 from brainbrr_debug.capture import CaptureContent, read_capture
 from brainbrr_debug.errors import CannotRunHere
 from brainbrr_debug.observation import Decomposition, Observation
+from brainbrr_debug.oracle import harm
 from brainbrr_debug.questions.reality import TOLERANCE, Reality, is_it_real
 from brainbrr_debug.records import SCHEMA, Outcome, to_json
 from brainbrr_debug.report.text import columns, row
 from brainbrr_debug.spectral import THRESHOLD
 from brainbrr_debug.target import captured_subject
+from brainbrr_debug.trial import Trial, captured_threads
 from brainbrr_debug.trials import Trials, as_row
 
 Word = Literal["healthy", "failed again", "did-not-reproduce"]
@@ -95,7 +97,8 @@ def replay_capture(
     """
     content = read_capture(path)
     trials = Trials(content, captured_subject(content, subject))
-    real = is_it_real(trials, times=times, device=device, dtype=dtype)
+    with captured_threads(content):
+        real = is_it_real(trials, times=times, device=device, dtype=dtype)
     if real.skipped is not None:
         raise CannotRunHere(f"{path}: the captured step does not run here: {real.skipped}")
     changed = ", ".join(part for part in (dtype and f"dtype {dtype}", device and f"device {device}") if part)
@@ -149,11 +152,9 @@ class Spectrum:
 
 def spectrum_of(path: Path, *, subject: str | None = None) -> Spectrum:
     """Repeat the step once and list its decompositions. Raises as `replay_capture`."""
-    from brainbrr_debug.oracle import harm
-    from brainbrr_debug.trial import Trial
-
     content = read_capture(path)
-    result = Trials(content, captured_subject(content, subject)).ask("spectrum", Trial(), harm)
+    with captured_threads(content):
+        result = Trials(content, captured_subject(content, subject)).ask("spectrum", Trial(), harm)
     if result.outcome is Outcome.SKIP:
         raise CannotRunHere(f"{path}: the captured step does not run here: {result.reason}")
     seen = result.observation or Observation()

@@ -91,6 +91,15 @@ def sample_name(sample: Mapping[str, Any]) -> str:
     return f"{name} ({known})" if known else name
 
 
+def electrodes(sample: Mapping[str, Any]) -> str:
+    """The electrodes to blame and why: "constant in that stretch: Fz Cz"; "" when none is known."""
+    names = sample.get("electrodes", ())
+    if not names:
+        return ""
+    count = f"all {len(names)} electrodes" if len(names) == sample["electrodes_of"] else " ".join(names)
+    return f"{sample['electrodes_are']}: {count}"
+
+
 def listed(names: Sequence[str]) -> str:
     """ "a", "a and b", "a, b and c"."""
     return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
@@ -102,13 +111,12 @@ def _where(verdict: Verdict) -> str:
         named = f" in {verdict.component}" if verdict.component else ""
         return f"Step {verdict.step} fails{named}; no operation could be made responsible."
     kind = {"nan": "NaN", "inf": "infinite"}.get(origin.kind or "", "not finite")
-    what = {"backward": "the gradient of ", "optimizer": "the update by ", "data": "the data, "}.get(
-        origin.phase or "", ""
-    )
-    told = f": {origin.explanation.rstrip('.')}" if origin.explanation else ""
+    if origin.explanation:
+        return f"Step {verdict.step}, phase {origin.phase}: {origin.explanation.rstrip('.')}."
     if origin.phase == "data":
-        return f"Step {verdict.step}: the data ({origin.module}) came in {kind}{told}."
-    return f"Step {verdict.step}: {what}{place(origin)} turns {kind}{told}."
+        return f"Step {verdict.step}: the data ({origin.module}) came in {kind}."
+    what = {"backward": "the gradient of ", "optimizer": "the update by "}.get(origin.phase or "", "")
+    return f"Step {verdict.step}: {what}{place(origin)} turns {kind}."
 
 
 def _cause(verdict: Verdict) -> str:

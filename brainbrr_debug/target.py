@@ -17,7 +17,7 @@ from brainbrr_debug.records import SCHEMA, Origin, Verdict
 from brainbrr_debug.rerun import run_until_harm
 from brainbrr_debug.rundir import RunDir, RunDirError
 from brainbrr_debug.subject import Subject, load_subject
-from brainbrr_debug.trial import Trial, load_captured_subject, one_line, prepare
+from brainbrr_debug.trial import Trial, captured_threads, load_captured_subject, one_line, prepare
 
 CONFIG_SUBJECT = "brainbrr_debug.subjects.brainbrr:DetectorSubject"
 RUNS = Path("runs")
@@ -94,8 +94,9 @@ def trace(target: Target) -> Traced:
 
     if target.content is None:
         return Traced(origin=Origin(healthy=True), failed=False)
-    run, batches, _ = prepare(target.content, target.subject, Trial())
-    return Traced(origin=trace_step(run, batches, number=target.content.step), failed=True)
+    with captured_threads(target.content):
+        run, batches, _ = prepare(target.content, target.subject, Trial())
+        return Traced(origin=trace_step(run, batches, number=target.content.step), failed=True)
 
 
 def healthy_verdict(target: Target) -> Verdict:

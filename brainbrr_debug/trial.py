@@ -5,12 +5,13 @@ Every trial builds its run anew, so that none sees what another left behind.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import importlib
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import torch
@@ -39,14 +40,15 @@ class Trial:
     `weights`: the captured ones (before), those of `seed` (fresh; None: the run's own seed), those that the captured
     step itself leaves behind (after), or the captured ones with noise of `seed` (perturbed). `healthy_batch` puts the
     healthy batch in place of the captured one. Samples outside `keep` (None: all are kept) and `spans` are replaced by
-    healthy material. `generator` reseeds the step's random numbers; otherwise they are the captured ones.
-    `fresh_optimizer` leaves the captured state of the optimizer and its rates out.
+    healthy material; with `alone` such samples are left out instead. `generator` reseeds the step's random numbers;
+    otherwise they are the captured ones. `fresh_optimizer` leaves the captured state and rates of the optimizer out.
     """
 
     weights: Weights = "before"
     seed: int | None = None
     healthy_batch: bool = False
     keep: tuple[Sample, ...] | None = None
+    alone: bool = False
     spans: tuple[Span, ...] = ()
     switches: tuple[tuple[str, Any], ...] = ()
     generator: int | None = None
@@ -89,6 +91,18 @@ def load_captured_subject(content: CaptureContent) -> Subject:
             "package or put its folder on PYTHONPATH"
         ) from error
     return subject
+
+
+@contextlib.contextmanager
+def captured_threads(content: CaptureContent) -> Iterator[None]:
+    """As many threads as the captured run had, because other numbers of threads sum in another order."""
+    here, threads = torch.get_num_threads(), content.environment.get("threads")
+    if isinstance(threads, int) and threads > 0:
+        torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(here)
 
 
 def observe(content: CaptureContent, subject: Subject, trial: Trial) -> Observation:
@@ -147,7 +161,7 @@ def batches_of(content: CaptureContent, trial: Trial) -> tuple[Batch, ...]:
             raise ValueError("the capture holds no healthy batch")
         batches = tuple(healthy)
     if trial.keep is not None:
-        batches = keep_samples(batches, healthy, trial.keep)
+        batches = keep_samples(batches, None if trial.alone else healthy, trial.keep)
     if trial.spans and healthy:
         batches = replace_spans(batches, healthy, trial.spans)
     if trial.dtype is not None:

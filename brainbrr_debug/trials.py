@@ -72,11 +72,13 @@ class Trials:
         self.results: list[Result] = []
         self.count = 0
         self._log, self._deadline, self._progress = log, deadline, progress
+        self._asked: set[str] = set()
         self._seen: dict[str, tuple[Observation | None, str, float]] = {}
 
     def ask(self, question: str, trial: Trial, oracle: Oracle) -> Result:
         """The trial's result, from memory when it was run before. Raises OutOfBudget."""
-        known = trial.key() in self._seen
+        known = trial.key() in self._asked
+        self._asked.add(trial.key())
         observation = self.observation(trial)
         _, skipped, seconds = self._seen[trial.key()]
         judgement = Judgement(outcome=Outcome.SKIP, reason=skipped) if observation is None else oracle(observation)

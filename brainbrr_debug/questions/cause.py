@@ -58,7 +58,8 @@ def data_or_weights(trials: Trials, oracles: Oracles) -> Matrix:
         for batch in batches:
             trial = Trial(weights=weights, healthy_batch=batch == "healthy")
             name = cell_name(weights, batch)
-            cells[name] = trials.ask("cause", trial, oracles.indicator)
+            # What the damaged weights do is plain harm; a gap in their debris says nothing.
+            cells[name] = trials.ask("cause", trial, oracles.harm if weights == "after" else oracles.indicator)
     outcomes = {name: result.bad for name, result in cells.items()}
     captured = cells[cell_name("before", "this")].observation
     if captured is not None and only_the_update(captured):

@@ -149,7 +149,8 @@ def stretch(
         return {"span": span}
     names = getattr(trials.subject, "channels", None)
     electrodes = [str(names[i]) if names is not None else f"channel {i}" for i in odd]
-    return {"span": span, "electrodes": electrodes, "electrodes_are": "constant or not finite in that stretch"}
+    state = "constant or not finite in that stretch"
+    return {"span": span, "electrodes": electrodes, "electrodes_of": len(signal), "electrodes_are": state}
 
 
 def odd_channels(signal: torch.Tensor) -> list[int]:

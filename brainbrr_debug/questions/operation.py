@@ -1,16 +1,42 @@
-"""Which operation, and which line? The captured step, traced."""
+"""Which operation, and which line? The captured step, traced.
+
+Tracing looks at every operation several times over, so the step is cut down first: to the culprit samples alone, if
+those alone do the same harm.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+
+from brainbrr_debug.oracle import Oracles
 from brainbrr_debug.records import Origin
+from brainbrr_debug.samples import Sample, samples_of
 from brainbrr_debug.trial import Trial, prepare
 from brainbrr_debug.trials import Trials
 
 
-def which_operation(trials: Trials) -> Origin:
-    """The origin of the captured step; healthy where the step does no harm that could be traced."""
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """The origin (healthy where no harm could be traced), and whether it was traced on the culprit samples alone."""
+
+    origin: Origin
+    cut_down: bool
+
+
+def which_operation(trials: Trials, oracles: Oracles, samples: tuple[Sample, ...]) -> Operation:
+    """Trace the step; on the culprit samples alone if they fail alone and the trace then finds something."""
+    if samples and len(samples) < len(samples_of(trials.content.micro_batches)):
+        small = Trial(keep=samples, alone=True)
+        if trials.ask("operation", small, oracles.harm).bad:
+            origin = _trace(trials, small)
+            if not origin.healthy:
+                return Operation(origin=origin, cut_down=True)
+    return Operation(origin=_trace(trials, Trial()), cut_down=False)
+
+
+def _trace(trials: Trials, trial: Trial) -> Origin:
     from brainbrr_debug.origin import trace_step
 
     with trials.counted("operation"):
-        run, batches, _ = prepare(trials.content, trials.subject, Trial())
+        run, batches, _ = prepare(trials.content, trials.subject, trial)
         return trace_step(run, batches, number=trials.content.step)

@@ -85,12 +85,6 @@ def is_it_real(trials: Trials, *, times: int = 3, dtype: str | None = None, devi
     )
 
 
-def is_exact(content: CaptureContent) -> bool:
-    """Whether this machine may be expected to give the captured bits."""
-    here = describe_environment(_device(content.environment))
-    return not any(difference.exact for difference in differences(content.environment, here))
-
-
 def _compare(expected: Mapping[str, Any], seen: Observation, *, exact: bool) -> list[str]:
     """What the repeat computed otherwise; gradients are compared only where the bits are, see `TOLERANCE`."""
     if seen.fingerprint is None:

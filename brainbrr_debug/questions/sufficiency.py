@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from brainbrr_debug.probes.decompositions import Decompositions
 from brainbrr_debug.probes.ledger import Ledger
+from brainbrr_debug.quantities import LOSS_SITE, OPTIMIZER_SITE
 from brainbrr_debug.spectral import THRESHOLD
 from brainbrr_debug.statistics import finiteness
 from brainbrr_debug.subject import Run, plain_step
@@ -23,8 +24,7 @@ from brainbrr_debug.tensors import copied
 from brainbrr_debug.trial import Trial, caused_by_nonfinite, prepare
 from brainbrr_debug.trials import Trials
 
-LOSS = "<loss>"
-OPTIMIZER = "<optimizer>"
+DATA = ("<input>", "<target>")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +51,12 @@ def fails_alone(trials: Trials, component: str, *, threshold: float = THRESHOLD)
     content, subject = trials.content, trials.subject
     with trials.counted("sufficient"):
         run, batches, _ = prepare(content, subject, Trial())
-        if component == LOSS:
+        if component == LOSS_SITE:
             return _loss_alone(run, batches)
+        if component == OPTIMIZER_SITE:
+            return _optimizer_alone(run, batches)
+        if component in DATA:
+            return _data_alone(batches, component)
         modules = dict(run.model.named_modules())
         if component not in modules:
             return Alone(fails=None, reason=f"{component} is no module of the model")
@@ -184,6 +188,25 @@ def _as_leaves(tree: Any) -> Any:
     )
 
 
+def _optimizer_alone(run: Run, batches: Any) -> Alone:
+    """The recorded gradients and the state, through the update alone."""
+    _quietly(run, batches)
+    named = list(run.model.named_parameters())
+    if not all(finiteness(p.grad).finite for _, p in named if p.grad is not None):
+        return Alone(fails=False, reason="the gradients that came to it were not finite already")
+    run.optimizer.step()
+    bad = [name for name, p in named if not finiteness(p).finite]
+    if bad:
+        return Alone(fails=True, reason=f"{len(bad)} of {len(named)} parameters are not finite after the update alone")
+    return Alone(fails=False, reason="finite by itself")
+
+
+def _data_alone(batches: Any, component: str) -> Alone:
+    given = [leaf for inputs, target in batches for leaf in tree_leaves(inputs if component == DATA[0] else target)]
+    bad = sum(not finiteness(x).finite for x in given if isinstance(x, torch.Tensor))
+    return Alone(fails=bool(bad), reason="not finite as it came" if bad else "finite as it came")
+
+
 def _loss_alone(run: Run, batches: Any) -> Alone:
     """The recorded output and the target through the loss function alone."""
     outputs = _quietly(run, batches).outputs
@@ -194,7 +217,7 @@ def _loss_alone(run: Run, batches: Any) -> Alone:
             return Alone(fails=False, reason="the output it was given was not finite already")
         loss = run.loss_fn(leaf, target)
         if not finiteness(loss).finite:
-            return Alone(fails=True, reason=f"the loss is {float(loss)} by itself")
+            return Alone(fails=True, reason=f"the loss is {float(loss.detach())} by itself")
         if loss.requires_grad:
             loss.backward()  # type: ignore[no-untyped-call]
         if any(x.grad is not None and not finiteness(x.grad).finite for x in given):

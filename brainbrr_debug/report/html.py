@@ -14,7 +14,7 @@ from brainbrr_debug.report.chart import chart
 from brainbrr_debug.report.material import Material
 from brainbrr_debug.report.style import CSS
 from brainbrr_debug.report.text import repair_words
-from brainbrr_debug.sentence import sample_name, yes_no
+from brainbrr_debug.sentence import electrodes, sample_name, yes_no
 
 TITLES = {LOSS: "Loss", GRADIENT_NORM: "Gradient norm before clipping", EIGENGAP: "Smallest relative eigengap"}
 
@@ -80,8 +80,7 @@ def _facts(verdict: Mapping[str, Any]) -> Iterable[Sequence[str]]:
     yield "mechanism", escape(str(verdict["mechanism"] or "–"))
     yield "cause", escape(str(verdict["cause"] or "–"))
     for sample in verdict["samples"]:
-        names = " ".join(sample.get("electrodes", ()))
-        yield "sample", escape(sample_name(sample) + (f"; {sample['electrodes_are']}: {names}" if names else ""))
+        yield "sample", escape("; ".join(part for part in (sample_name(sample), electrodes(sample)) if part))
     yield "necessary", _flag(verdict["necessary"])
     yield "sufficient", _flag(verdict["sufficient"])
     yield "stable", escape(f"{stable['k']} of {stable['n']} {details.get('stable', {}).get('how', '')}")

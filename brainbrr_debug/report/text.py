@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from brainbrr_debug.report.material import Material
-from brainbrr_debug.sentence import place, sample_name, yes_no
+from brainbrr_debug.sentence import electrodes, place, sample_name, yes_no
 
 LABEL = 11  # width of the first column
 
@@ -109,18 +109,13 @@ def _facts(verdict: Mapping[str, Any]) -> Iterable[str]:
     yield row("mechanism", str(verdict["mechanism"] or "–"))
     yield row("cause", str(verdict["cause"] or "–"), details.get("cause", {}).get("evidence", ""))
     for sample in verdict["samples"]:
-        yield row("sample", sample_name(sample).removeprefix("sample "), _electrodes(sample))
+        yield row("sample", sample_name(sample).removeprefix("sample "), electrodes(sample))
     manner = "bit for bit" if details.get("replay", {}).get("bit_exact") else "within a tolerance"
     yield row("replay", f"reproduced {replay['reproduced']}/{replay['of']}", manner)
     yield row("necessary", yes_no(verdict["necessary"]))
     yield row("sufficient", yes_no(verdict["sufficient"]))
     stable = verdict["stable"]
     yield row("stable", f"{stable['k']}/{stable['n']}", details.get("stable", {}).get("how", ""))
-
-
-def _electrodes(sample: Mapping[str, Any]) -> str:
-    names = sample.get("electrodes", ())
-    return f"{sample['electrodes_are']}: {' '.join(names)}" if names else ""
 
 
 def _cells(verdict: Mapping[str, Any]) -> list[list[str]]:
