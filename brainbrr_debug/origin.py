@@ -302,6 +302,11 @@ class _Gate:
     def forward(self, output: Any, loss: torch.Tensor) -> None:
         """Note a bad loss, and a bad output where that counts."""
         self.symptoms += _loss_symptoms(loss)
+        if self._strict:
+            with torch.no_grad():
+                for tensor in tensors_in(output):
+                    if found := kinds(tensor):
+                        self.symptoms.append(Symptom(what="output", name="output", found=found, tensor=tensor))
         self._scope.enter("backward")
 
     def gradients(self, norm: torch.Tensor | None = None) -> bool:

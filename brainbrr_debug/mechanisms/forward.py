@@ -250,6 +250,7 @@ _RULES: dict[str, Rule] = {
     "fused_rms_norm": _normalisation,
     "to_copy": _cast, "copy": _cast, "inv_ex": _solver, "solve_ex": _solver, "cholesky_ex": _solver,
     "solve_triangular": _solver, "lu_solve": _solver, "lu_factor_ex": _solver, "pinv": _solver, "lstsq": _solver,
+    "slogdet": _solver, "det": _solver, "eig": _solver,
     "nll_loss_forward": _negative_log_likelihood, "nll_loss2d_forward": _negative_log_likelihood,
     "ctc_loss": _alignment, "mul": _product, "add": _infinities, "sub": _infinities, "sum": _infinities,
     "addcdiv": _division, "weight_norm_interface": _zero_norm,

@@ -126,11 +126,14 @@ def find_births(
     for tensor in inputs:
         tensor_kinds |= kinds(tensor)
     scalar_kinds = scalar_kinds_in((args, kwargs))
-    input_kinds = tensor_kinds | scalar_kinds
     deliberate = sign.uninitialised or (sign.fill and bool(scalar_kinds))
-    if not tensor_kinds and (deliberate or not scalar_kinds or scalar_kinds & NAN & ~read_out):
-        return _births(bad_outputs, NAN | INF, deliberate)
+    if not tensor_kinds and not scalar_kinds & read_out:
+        born = _births(bad_outputs, NAN | INF, deliberate)
+        if born is not None and scalar_kinds and not born.found & NAN:
+            born.deliberate = True  # somebody wrote x - inf
+        return born
     found: dict[int, torch.Tensor] = {}
+    input_kinds = tensor_kinds | scalar_kinds
     hidden = not sign.random and not any(_all_bad(tensor) for tensor in inputs)
     if not input_kinds & NAN:
         _merge(found, {place: bad_elements(part, NAN) for place, part in _parts(bad_outputs)})
@@ -138,10 +141,7 @@ def find_births(
         _merge(found, _recompute(func, sign, args, kwargs, bad_outputs, past, replaced=NAN))
     if tensor_kinds and hidden:
         _merge(found, _recompute(func, sign, args, kwargs, bad_outputs, past, replaced=NAN | INF))
-    born = _births_from(bad_outputs, found)
-    if born is None and not tensor_kinds and not scalar_kinds & read_out:
-        return _births(bad_outputs, INF, deliberate=True)  # somebody wrote x * inf
-    return born
+    return _births_from(bad_outputs, found)
 
 
 def _inputs(

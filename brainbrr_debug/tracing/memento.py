@@ -219,11 +219,12 @@ def _slots(base: type) -> tuple[str, ...]:
     return (slots,) if isinstance(slots, str) else tuple(slots)
 
 
-def _global_names(code: types.CodeType) -> Iterator[str]:
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _global_names(constant)
+@functools.lru_cache(maxsize=4096)
+def _global_names(code: types.CodeType) -> tuple[str, ...]:
+    inner = [
+        name for constant in code.co_consts if isinstance(constant, types.CodeType) for name in _global_names(constant)
+    ]
+    return (*code.co_names, *inner)
 
 
 def _reattach(tensor: torch.Tensor, alias: torch.Tensor, requires_grad: bool) -> None:

@@ -246,7 +246,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             key=("op", index, sign.name),
             phase="backward" if self.engine_depth and not place.recomputed else self._phase,
             op=op, module=module, location=place.location, found=born.found, op_index=index,
-            deliberate=born.deliberate, parents=parents, count=born.count,
+            deliberate=born.deliberate and (sign.fill or self._phase != "optimizer"), parents=parents, count=born.count,
         )  # fmt: skip
         if event.phase == "backward":
             event.location = place.location if place.in_engine else None
