@@ -96,7 +96,7 @@ def electrodes(sample: Mapping[str, Any]) -> str:
     names = sample.get("electrodes", ())
     if not names:
         return ""
-    count = f"all {len(names)} electrodes" if len(names) == sample["electrodes_of"] else " ".join(names)
+    count = f"all {len(names)} electrodes" if len(names) == sample.get("electrodes_of") else " ".join(names)
     return f"{sample['electrodes_are']}: {count}"
 
 
