@@ -17,36 +17,31 @@ PRECISION = {False: "float32", "bf16": "bfloat16 autocast", "fp16": "float16 aut
 
 
 def environment(setup: Setup, config: Config, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Versions, device, precision, every backend chosen and every fallback, and the overrides seen; safe for JSON."""
+    """What the watch cannot know of a run: mixed precision, every backend and fallback, the overrides seen.
+
+    Safe for JSON; goes into environment.json beside what `brainbrr_debug` says of the machine.
+    """
     return {
         "brainbrr": __version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "device": str(setup.device),
-        "device_name": torch.cuda.get_device_name(setup.device) if setup.device.type == "cuda" else platform.machine(),
-        "threads": torch.get_num_threads(),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "precision": PRECISION[config.training.mixed_precision],
-        "tf32": torch.backends.cuda.matmul.allow_tf32,
+        "mixed_precision": PRECISION[config.training.mixed_precision],
         "backends": dataclasses.asdict(setup.model.backends),
         "overrides": dict(overrides),
     }
 
 
 def startup_lines(setup: Setup, config: Config, overrides: Mapping[str, Any]) -> list[str]:
-    """The same for a person, one aligned line a fact."""
-    facts = environment(setup, config, overrides)
+    """For a person, one aligned line a fact."""
+    device, backends = setup.device, setup.model.backends
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     parameters = sum(p.numel() for p in setup.model.parameters())
     lines = [
-        f"device      {facts['device']} ({facts['device_name']}), {facts['threads']} threads, torch {facts['torch']}",
-        f"precision   {facts['precision']}",
+        f"device      {device} ({name}), {torch.get_num_threads()} threads, torch {torch.__version__}",
+        f"precision   {PRECISION[config.training.mixed_precision]}",
         f"detector    {config.model.architecture}, {parameters:,} parameters",
+        f"backend     mamba {backends.mamba}, graph {backends.graph}",
     ]
-    backends = setup.model.backends
-    lines.append(f"backend     mamba {backends.mamba}, graph {backends.graph}")
     lines += [f"fallback    {note}" for note in backends.notes]
-    for name, what in overrides.items():
+    for variable, what in overrides.items():
         changes = ", ".join(f"{key}={value}" for key, value in what["changes"].items()) or "nothing"
-        lines.append(f"override    {name}={what['value']} sets {changes}")
+        lines.append(f"override    {variable}={what['value']} sets {changes}")
     return lines
