@@ -24,10 +24,10 @@ class CheckpointError(ValueError):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """Everything a run needs to go on: `step` counts optimizer steps, `epoch` and `batch` name the next batch.
+    """Everything a run needs to go on: `step` counts optimizer steps, `epoch` and `batch` name the next micro-batch.
 
     `state` holds the state dicts of model, optimizer, scheduler and scaler, `rng` torch's generators, `progress` what
-    early stopping remembers. `config` is None in a file from elsewhere.
+    the trainer remembers of its validations. `config` is None in a file from elsewhere.
     """
 
     config: Config | None
@@ -78,12 +78,16 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def _own(path: Path, content: dict[str, Any]) -> Checkpoint:
-    fields = {f.name: content.get(f.name) for f in dataclasses.fields(Checkpoint)}
+    names = [f.name for f in dataclasses.fields(Checkpoint)]
+    missing = [name for name in names if content.get(name) is None]
+    if missing:
+        raise CheckpointError(f"{path}: damaged: it holds no {', '.join(missing)}")
+    fields = {name: content[name] for name in names}
     try:
-        fields["config"] = build_config(fields["config"], source=str(path)) if fields["config"] is not None else None
+        fields["config"] = build_config(fields["config"], source=str(path))
     except ConfigError as error:
         raise CheckpointError(f"{error}; it was written by another version") from error
-    return Checkpoint(**fields)  # type: ignore[arg-type]  # the names are those of the dataclass
+    return Checkpoint(**fields)
 
 
 def _foreign(path: Path, content: Any) -> Checkpoint:

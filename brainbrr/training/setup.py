@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -33,12 +34,19 @@ def build_setup(config: Config, seed: int | None = None) -> Setup:
     """Fresh objects with torch's generators seeded by `seed` (None: `experiment.seed`)."""
     device = choose_device(config.experiment.device)
     torch.manual_seed(config.experiment.seed if seed is None else seed)
-    samples = round(config.data.window_size * SAMPLING_RATE)
-    model = build_detector(config.model, samples_per_window=samples).to(device)
+    model = new_detector(config).to(device)
     optimizer = build_optimizer(model, config.training)
     loss_fn = build_loss(config.training)
     step = TrainingStep(model, optimizer, loss_fn, config.training)
     return Setup(model=model, optimizer=optimizer, loss_fn=loss_fn, step=step, device=device)
+
+
+def new_detector(config: Config) -> Detector:
+    """The detector that `config` describes, on the CPU. Raises ConfigError when widths do not fit together."""
+    try:
+        return build_detector(config.model, samples_per_window=round(config.data.window_size * SAMPLING_RATE))
+    except ValueError as error:
+        raise ConfigError(f"model: {error}") from error
 
 
 def choose_device(name: str) -> torch.device:
@@ -66,7 +74,7 @@ def window_batches(config: Config, dataset: WindowDataset, epoch: int, first: in
     """The micro-batches of an epoch from micro-batch `first` on; the short last one is kept."""
     order = epoch_windows(config, dataset, epoch)[first * config.training.batch_size :]
     data = config.data
-    return load_batches(
+    batches = load_batches(
         dataset,
         order,
         config.training.batch_size,
@@ -75,6 +83,12 @@ def window_batches(config: Config, dataset: WindowDataset, epoch: int, first: in
         persistent_workers=data.persistent_workers,
         prefetch_factor=data.prefetch_factor,
     )
+    # A loader with workers draws their seed when it starts. A run that is resumed within an epoch starts one more than
+    # a run that was not, and both are to draw the same numbers in the steps that follow.
+    state = torch.get_rng_state()
+    started = list(itertools.islice(batches, 1))
+    torch.set_rng_state(state)
+    return itertools.chain(started, batches)
 
 
 def as_batch(windows: WindowBatch) -> Batch:

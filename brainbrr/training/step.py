@@ -23,7 +23,7 @@ class TrainingStep:
 
     Under `on_nonfinite: sanitize` non-finite logits are replaced by zero before the loss and non-finite gradients by
     zero where they enter the network, as the historical trainer did; `altered` counts them. Gradients of parameters
-    are left alone.
+    are left alone. `updated` becomes True before the first parameter changes; the caller resets it.
     """
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, loss_fn: Loss, training: Training) -> None:
@@ -31,6 +31,7 @@ class TrainingStep:
         self.device = next(model.parameters()).device
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=training.mixed_precision == "fp16")
         self.altered = {"inputs": 0, "logits": 0, "gradients": 0}
+        self.updated = False
         self.loss = self.norm = torch.zeros(())
 
     def __call__(self, micro_batches: Sequence[Batch], gate: Gate) -> None:
@@ -51,6 +52,7 @@ class TrainingStep:
         if gate.gradients(self.norm):
             if self.training.gradient_clip > 0:
                 torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.training.gradient_clip, self.norm)
+            self.updated = True
             self.scaler.step(self.optimizer)
         self.scaler.update()
 
