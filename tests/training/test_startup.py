@@ -58,10 +58,9 @@ def test_lines_are_aligned(tiny: MakeConfig) -> None:
     assert all(line[11] == " " and line[12] != " " for line in lines)
 
 
-def test_the_environment_is_json_and_holds_the_same(tiny: MakeConfig, v3: dict[str, Any]) -> None:
+def test_what_the_watch_cannot_know_is_json(tiny: MakeConfig, v3: dict[str, Any]) -> None:
     config, overrides = apply_overrides(tiny(v3), {"BGB_LIMIT_FILES": "3"})
     facts = json.loads(json.dumps(environment(build_setup(config), config, overrides), allow_nan=False))
-    assert facts["device"] == "cpu" and facts["precision"] == "float32"
+    assert facts["brainbrr"] and facts["mixed_precision"] == "float32"
     assert facts["backends"]["mamba"] == "torch" and facts["backends"]["graph"] == "dense"
     assert facts["overrides"]["BGB_LIMIT_FILES"]["changes"] == {"data.limit_files": 3}
-    assert facts["threads"] >= 1 and facts["cpu_capability"]
