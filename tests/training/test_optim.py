@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given
@@ -25,8 +27,8 @@ def test_the_rate_warms_up_from_the_first_step_and_never_exceeds_its_value(total
     warmup = max(1, round(ratio * total))
     assert factors[0] == pytest.approx(1 / warmup)
     assert all(0 <= f <= 1 for f in factors)
-    assert all(a <= b for a, b in zip(factors[:warmup], factors[1:warmup], strict=False))
-    assert all(a >= b for a, b in zip(factors[warmup:], factors[warmup + 1 :], strict=False))
+    assert all(a <= b for a, b in itertools.pairwise(factors[:warmup]))
+    assert all(a >= b for a, b in itertools.pairwise(factors[warmup:]))
 
 
 def test_the_first_step_is_taken_at_the_warm_up_rate() -> None:

@@ -100,13 +100,10 @@ def test_sanitised_inputs_are_counted() -> None:
 
 def test_anomaly_mode_is_on_when_asked_for() -> None:
     step = make(Training(detect_anomaly=True))
-    with (
-        pytest.raises(RuntimeError, match="returned nan values"),
-        pytest.warns(UserWarning, match="(?s)Anomaly Detection has been enabled"),
-        warnings.catch_warnings(),
-    ):
-        warnings.filterwarnings("ignore", message="Error detected in")
-        step([batch(float("nan"))], Unobserved())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch announces the mode, then prints where it found the NaN
+        with pytest.raises(RuntimeError, match="returned nan values"):
+            step([batch(float("nan"))], Unobserved())
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), (False, torch.float32)])
