@@ -21,6 +21,7 @@ from brainbrr_debug.records import Origin
 from brainbrr_debug.subject import Batch, Run, Step, plain_step
 from brainbrr_debug.tracing import harm
 from brainbrr_debug.tracing.births import tensors_in
+from brainbrr_debug.tracing.events import Intervention, names_of
 from brainbrr_debug.tracing.finiteness import kind_name, kinds
 from brainbrr_debug.tracing.harm import Symptom
 from brainbrr_debug.tracing.history import History, Moment
@@ -117,7 +118,9 @@ def _investigate(stage: Stage) -> _Finding | None:
         return None
     replays = reenactment.count
     event = conviction.event
-    evidence = reenactment.replay(watched=event).evidence
+    evidence = None
+    if event.arrival is None and not event.deliberate:
+        evidence = reenactment.replay(Intervention(names=names_of([event])), watched=event).evidence
     with torch.no_grad():
         told = explain(event, evidence, model=stage.model, optimizer=stage.optimizer, batches=stage.batches)
     return _Finding(conviction=conviction, mechanism=told.mechanism, explanation=sentence(event, told), replays=replays)
@@ -258,11 +261,13 @@ class _Session:
         output = self._model(**inputs) if isinstance(inputs, Mapping) else self._model(*inputs)
         scope.enter("loss")
         loss = self._loss_fn(output, target)
+        symptoms = _loss_symptoms(loss)
+        scope.found(symptoms)
         scope.enter("backward")
         loss.backward()  # type: ignore[no-untyped-call]
         scope.enter("optimizer")
         self._optimizer.step()
-        return _loss_symptoms(loss)
+        return symptoms
 
 
 def _not_reproduced(step: int, symptoms: Sequence[Symptom]) -> Origin:
@@ -302,6 +307,7 @@ class _Gate:
     def forward(self, output: Any, loss: torch.Tensor) -> None:
         """Note a bad loss, and a bad output where that counts."""
         self.symptoms += _loss_symptoms(loss)
+        self._scope.found(self.symptoms)
         if self._strict:
             with torch.no_grad():
                 for tensor in tensors_in(output):

@@ -85,6 +85,8 @@ class BackwardWatch:
 
     def _judge(self, node: Node, produced: Gradients, received: Gradients) -> Gradients | None:
         tracer = self._tracer
+        if not tracer.intervention.looks_at(node.name(), tracer.index):
+            return None
         with tracer.aside():
             out_kinds = _kinds(produced)
             if not out_kinds:

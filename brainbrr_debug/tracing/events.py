@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 
 import torch
 
@@ -54,7 +54,14 @@ class Event:
     @property
     def site(self) -> Site:
         """What a person would call the same place: repeated calls of one line are one site."""
+        if self.arrival is not None:
+            return ("data", "", "data", None, str(self.key))
         return (self.phase, self.module, self.op, self.node, self.location)
+
+
+def names_of(events: Iterable[Event]) -> frozenset[str]:
+    """Names of the operations and nodes in which the `events` were born."""
+    return frozenset(str(event.key[2]) for event in events if event.arrival is None)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +69,8 @@ class Intervention:
     """Which births a replay makes finite.
 
     Those with a key in `keys`, those at a site in `sites`, and all up to position `until` (None: none) that are not in
-    `spared`, deliberate ones among them only if `deliberate`.
+    `spared`, deliberate ones among them only if `deliberate`. Where `names` is given, only operations and nodes of
+    these names need be looked at: everything else runs at full speed.
     """
 
     keys: frozenset[Key] = frozenset()
@@ -71,6 +79,13 @@ class Intervention:
     spared: frozenset[Key] = frozenset()
     deliberate: bool = False
     filling: Filling = "varied"
+    names: frozenset[str] | None = None
+
+    def looks_at(self, name: str, position: int) -> bool:
+        """Whether an operation or node of this name can have a birth that matters."""
+        if self.names is not None:
+            return name in self.names
+        return self.until is None or position <= self.until
 
     def patches(self, event: Event) -> bool:
         """Whether `event` is to be made finite."""

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import Literal
 
-from brainbrr_debug.tracing.events import Event, Intervention, Key, Site
+from brainbrr_debug.tracing.events import Event, Intervention, Key, Site, names_of
 from brainbrr_debug.tracing.finiteness import Filling
 from brainbrr_debug.tracing.reenactment import Reenactment, Replay
 
@@ -75,7 +75,8 @@ class Court:
         for event in group:
             if self._late():
                 return None
-            if self._heals(Intervention(keys=frozenset({event.key}), filling=filling)):
+            alone = Intervention(keys=frozenset({event.key}), filling=filling, names=names_of([event]))
+            if self._heals(alone):
                 return Conviction(event=event, proof="healed", acquitted=self._acquitted_before(event))
             self._acquitted.setdefault(event.key, event)
         return None
@@ -107,7 +108,7 @@ class Court:
         if not replay.healthy:
             return None
         patched = [event for event in replay.events if event.patched]
-        sites = self._needed_sites(patched, others, filling)
+        sites = self._needed_sites(patched, filling)
         together = tuple(event for event in patched if event.site in sites)
         if not together:
             return None
@@ -115,16 +116,18 @@ class Court:
         first = known.get(together[0].key, together[0])  # unpatched, it shows what it does
         return Conviction(event=first, proof="healed", together=together[1:], acquitted=self._acquitted_before(first))
 
-    def _needed_sites(self, patched: Sequence[Event], spared: frozenset[Key], filling: Filling) -> frozenset[Site]:
+    def _needed_sites(self, patched: Sequence[Event], filling: Filling) -> frozenset[Site]:
         sites = list(dict.fromkeys(event.site for event in patched))
         if len(sites) > _MOST_SITES:
             return frozenset(sites)
         kept = frozenset(sites)
+        names = names_of(patched)
         for site in reversed(sites):
             if self._late():
                 break
-            if len(kept) > 1 and self._heals(Intervention(sites=kept - {site}, spared=spared, filling=filling)):
-                kept -= {site}
+            without = kept - {site}
+            if without and self._heals(Intervention(sites=without, filling=filling, names=names)):
+                kept = without
         return kept
 
 

@@ -20,7 +20,7 @@ from brainbrr_debug.tracing.finiteness import INF, bad_elements, kinds, values
 from brainbrr_debug.tracing.harm import Symptom
 from brainbrr_debug.tracing.locations import Locator, Place
 from brainbrr_debug.tracing.memento import Memento, Path, storage_key
-from brainbrr_debug.tracing.tracer import Tracer
+from brainbrr_debug.tracing.tracer import Hopeless, Tracer
 
 
 class Scope(Protocol):
@@ -29,11 +29,17 @@ class Scope(Protocol):
     def enter(self, region: str) -> None:
         """`region` is "forward", "loss", "backward" or "optimizer"."""
 
+    def found(self, symptoms: Sequence[Symptom]) -> None:
+        """Harm that is certain already: the loss of the step, or of a micro-batch, is not finite."""
+
 
 class Unobserved:
     """A Scope that does not listen: for the cheap first run of a step."""
 
     def enter(self, region: str) -> None:
+        """Nothing."""
+
+    def found(self, symptoms: Sequence[Symptom]) -> None:
         """Nothing."""
 
 
@@ -92,13 +98,22 @@ class Reenactment:
             stage.start.restore()
         self.count += 1
         buffers = harm.buffers_of(stage.model)
-        tracer = Tracer(self._locator, intervention or Intervention(), places=self._places, watched=watched)
+        tracer = Tracer(
+            self._locator,
+            intervention or Intervention(),
+            places=self._places,
+            watched=watched,
+            notes_reads=bool(buffers),
+            hasty=intervention is not None and watched is None and stage.path is None,
+        )
         _announce_arrivals(tracer, stage)
         error: Exception | None = None
         found: list[Symptom] = []
         with _eagerly(), BackwardWatch(tracer).attached(), tracer:
             try:
                 found = _play(stage.play, tracer)
+            except Hopeless:
+                found = [Symptom(what="loss", name="loss")]
             except Exception as caught:  # noqa: BLE001 - whether a non-finite value caused it is what replays decide
                 error = caught
         with torch.no_grad():
@@ -122,7 +137,7 @@ class Reenactment:
         if error is not None:
             return [Symptom(what="exception", name=type(error).__name__)]
         state = harm.symptoms_of_state(stage.model, stage.optimizer, stage.start, stage.known)
-        used = [s for s in state if s.what != "buffer" or harm.in_use(s, buffers, tracer.read)]
+        used = [s for s in state if s.what != "buffer" or harm.in_use(s, buffers, tracer.read or set())]
         return [*found, *used]
 
 

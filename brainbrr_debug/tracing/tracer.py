@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from brainbrr_debug.tracing.births import (
 from brainbrr_debug.tracing.events import Event, Intervention, Record
 from brainbrr_debug.tracing.evidence import Collector
 from brainbrr_debug.tracing.finiteness import bad_elements, fill_finite_, kinds, values
+from brainbrr_debug.tracing.harm import Symptom
 from brainbrr_debug.tracing.locations import Locator, Place
 from brainbrr_debug.tracing.memento import Path, storage_key
 
@@ -29,11 +30,16 @@ _sequence_number = torch._C._autograd._get_sequence_nr
 _UNBORN: frozenset[int] = frozenset()
 
 
+class Hopeless(BaseException):
+    """Ends a replay in which harm has been done; not an Exception, so that no program catches it."""
+
+
 class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Watches one step and makes the births chosen by an `Intervention` finite as they happen.
 
     After the step: `events` in order, `lineage_of(tensor)` the events whose bad values reached a tensor, `read` the
-    storages whose contents an operation used, `raised_in` the lineage of the operation that raised, if one did.
+    storages whose contents an operation used (if that was asked for), `raised_in` the lineage of the operation that
+    raised, if one did.
     """
 
     def __init__(
@@ -43,13 +49,16 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         *,
         places: dict[int, tuple[str, Place]] | None = None,
         watched: Event | None = None,
+        notes_reads: bool = True,
+        hasty: bool = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.locator = locator
         self.intervention = intervention
         self.events: list[Event] = []
         self.index = 0
-        self.read: set[int] = set()
+        self.read: set[int] | None = set() if notes_reads else None
+        self.hasty = hasty
         self.engine_depth = 0
         self.in_node = False
         self.unplaced: list[Event] = []
@@ -76,6 +85,11 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """The step goes on to `region`: "forward", "loss", "backward" or "optimizer"."""
         self._phase = "optimizer" if region == "optimizer" else "forward"
         self._region = {"loss": "<loss>", "optimizer": "<optimizer>"}.get(region, "")
+
+    def found(self, symptoms: Sequence[Symptom]) -> None:
+        """The step has come to some harm already; a `hasty` tracer need not see the rest of it."""
+        if self.hasty and symptoms:
+            raise Hopeless
 
     def arrive(self, path: Path, phase: Phase, module: str, tensor: torch.Tensor, *, deliberate: bool) -> None:
         """A tensor, found at `path` in the program's state, that is bad before the step begins."""
@@ -155,11 +169,13 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         index, self.index = self.index, self.index + 1
         mutated = mutated_arguments(sign, args, kwargs) if sign.mutated else []
         record = self._record(sign, index, mutated)
-        if sign.view and self.collector is None:
-            return func(*args, **kwargs)
         given = tensors_in((args, kwargs))
-        with self.aside():
+        if not sign.view:
             self._note_reads(sign, given, mutated)
+        looked_at = not sign.view and self.intervention.looks_at(sign.name, index)
+        if not looked_at and self.collector is None:
+            return func(*args, **kwargs)
+        with self.aside():
             past = {id(tensor): tensor.detach().clone() for tensor in mutated if values(tensor)}
         self._running = given
         result = func(*args, **kwargs)
@@ -200,8 +216,9 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return place.module if place.module is not None else self._region
 
     def _note_reads(self, sign: Signature, given: list[torch.Tensor], mutated: list[torch.Tensor]) -> None:
-        skipped = {id(tensor) for tensor in mutated} if sign.overwritten else set()
-        self.read.update(storage_key(tensor) for tensor in given if id(tensor) not in skipped)
+        if self.read is not None:
+            skipped = {id(tensor) for tensor in mutated} if sign.overwritten else set()
+            self.read.update(storage_key(tensor) for tensor in given if id(tensor) not in skipped)
 
     def _after(
         self, func: Any, sign: Signature, index: int, record: Record | None, args: Any, kwargs: Any, result: Any,
