@@ -90,7 +90,7 @@ class Origin:
 
     def to_dict(self) -> dict[str, Any]:
         """Every field, safe for JSON."""
-        return to_json(self)
+        return {f.name: to_json(getattr(self, f.name)) for f in dataclasses.fields(self)}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,8 +16,9 @@ NAMES = {".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__in
 LIGHT = ["records", "rundir", "search", "report.text", "report.html", "report.machine", "cli", "main"]
 BROAD_EXCEPT_SEAMS = {
     "brainbrr_debug/main.py",  # CLI main: an internal error becomes exit code 3
-    "brainbrr_debug/triage.py",  # check runner: a check that crashes is a result
     "brainbrr_debug/watch.py",  # hook callback: an observer that crashes is a finding
+    "brainbrr_debug/origin.py",  # somebody else's step: raised again unless a non-finite value caused it
+    "brainbrr_debug/tracing/reenactment.py",  # the same step, replayed
 }
 TERMINALS = {"brainbrr/cli.py", "brainbrr_debug/cli.py", "brainbrr_debug/main.py", "brainbrr/__main__.py"}
 

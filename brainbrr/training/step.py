@@ -70,10 +70,10 @@ class TrainingStep:
         if self.training.on_nonfinite == "sanitize":
             used = self._sanitized(used, "logits")
             if used.requires_grad:
-                used.register_hook(lambda gradient: self._sanitized(gradient, "gradients"))
+                used.register_hook(lambda gradient: self._sanitized(gradient, "gradients"))  # type: ignore[no-untyped-call]
         loss = self.loss_fn(used, target)
         gate.forward(logits, loss)
-        self.scaler.scale(loss / share).backward()
+        self.scaler.scale(loss / share).backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
     def _sanitized(self, x: torch.Tensor, kind: str) -> torch.Tensor:

@@ -23,10 +23,10 @@ def scalar_writer(folder: Path, *, enabled: bool) -> tuple[Log, Callable[[], Non
         raise ConfigError(
             "experiment.tensorboard is true and TensorBoard is not installed; pip install 'brainbrr[tensorboard]'"
         ) from error
-    writer = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+    writer = SummaryWriter(str(folder))
 
     def log(step: int, values: dict[str, float]) -> None:
         for name, value in values.items():
-            writer.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+            writer.add_scalar(name, value, step)
 
     return log, writer.close
