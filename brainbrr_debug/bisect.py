@@ -123,7 +123,7 @@ def _ask(trials: Trials, answers: Answers) -> None:
     component = answers.component.component if answers.component is not None else None
     if component is not None:
         with _timed(answers, "alone"):
-            answers.alone = fails_alone(trials, component, threshold=oracles.threshold)
+            answers.alone = fails_alone(trials, component)
     with _timed(answers, "stable"):
         answers.stable = is_it_stable(
             trials, oracles, n=INITIALISATIONS, fresh=bool(fresh_fails), samples=samples, component=component

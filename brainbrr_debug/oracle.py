@@ -6,9 +6,11 @@ Two are needed, because a question about a component and a question about data a
 harm is left, although the decomposition may still be degenerate: a detached, static or guarded encoding keeps its
 repeated eigenvalues and divides by no gap.
 
-*Indicator* (samples, time spans, stability): harm, or the leading indicator of the capture's finding at a decomposition
-through whose vectors a gradient came back. A repeated eigenvalue is NaN in one arrangement of a batch and 1e7 in the
-next, as rounding has it; asking for the gap keeps the answer from hanging on that.
+*Indicator* (samples, time spans): harm, or an exact tie at a decomposition through whose vectors a gradient came back.
+Whether a repeated eigenvalue is NaN or 1e7 is a matter of rounding, so the tie itself is asked for. Near ties are not:
+graphs have plenty of them (gaps of 1e-8 to 1e-6, float32's rounding of a tie) in batches that do no harm at all.
+
+Stability asks for the *leading* reading, the near tie, at the place that was blamed.
 """
 
 from __future__ import annotations
@@ -21,6 +23,9 @@ from collections.abc import Callable
 from brainbrr_debug.observation import Decomposition, Observation
 from brainbrr_debug.records import Finding, Outcome
 from brainbrr_debug.spectral import THRESHOLD
+
+TIE = 1e-10
+"""A relative gap at or below this, in float64, is a tie: far below what float32 makes of one by rounding."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +60,7 @@ def harm(seen: Observation, *, outputs: bool = False) -> Judgement:
     return Judgement(outcome=Outcome.GOOD, reason=f"finite, |g| {seen.gradient_norm:.3g}")
 
 
-def indicator(threshold: float = THRESHOLD, harm: Oracle = harm) -> Oracle:
+def indicator(threshold: float = TIE, harm: Oracle = harm) -> Oracle:
     """Bad on `harm`, or when a relative gap that the gradient divides by is at most `threshold`."""
 
     def judge(seen: Observation) -> Judgement:
@@ -76,7 +81,11 @@ def degenerate(seen: Observation, threshold: float = THRESHOLD) -> Decomposition
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Oracles:
-    """Both judges of one bisection; `leading` names the indicator, None when harm itself is all there is."""
+    """Both judges of one bisection.
+
+    `leading` names the leading indicator of the captured step, None when there is none but harm; `threshold` is that
+    of a near tie.
+    """
 
     harm: Oracle
     indicator: Oracle
@@ -87,18 +96,20 @@ class Oracles:
 def choose(finding: Finding | None, baseline: Observation) -> Oracles:
     """The judges that fit a capture.
 
-    The gap leads when the captured step shows a degenerate decomposition; the finding's own threshold is used when it
-    states one. A finding that names another cause does not matter here: a gap that is not small leads nowhere.
+    The gap leads when the captured step shows a tie, or a near one; an eigengap finding states what counts. What other
+    findings say does not matter here: a gap that is not small leads nowhere.
     """
-    threshold = THRESHOLD
-    if finding is not None and "gap" in finding.check:
-        stated = finding.evidence.get("threshold")
-        threshold = float(stated) if stated is not None else threshold
+    stated = finding.evidence.get("threshold") if finding is not None and "gap" in finding.check else None
+    threshold = float(stated) if stated is not None else THRESHOLD
     objected = finding.evidence.get("nonfinite", ()) if finding is not None else ()
     judge = functools.partial(harm, outputs="logits" in objected)
-    if degenerate(baseline, threshold) is None:
-        return Oracles(harm=judge, indicator=judge, leading=None, threshold=threshold)
-    return Oracles(harm=judge, indicator=indicator(threshold, judge), leading="relative eigengap", threshold=threshold)
+    exact = threshold if stated is not None else TIE
+    return Oracles(
+        harm=judge,
+        indicator=judge if degenerate(baseline, exact) is None else indicator(exact, judge),
+        leading=None if degenerate(baseline, threshold) is None else "relative eigengap",
+        threshold=threshold,
+    )
 
 
 def _bad(reason: str) -> Judgement:

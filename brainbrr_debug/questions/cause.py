@@ -58,8 +58,9 @@ def data_or_weights(trials: Trials, oracles: Oracles) -> Matrix:
         for batch in batches:
             trial = Trial(weights=weights, healthy_batch=batch == "healthy")
             name = cell_name(weights, batch)
-            # What the damaged weights do is plain harm; a gap in their debris says nothing.
-            cells[name] = trials.ask("cause", trial, oracles.harm if weights == "after" else oracles.indicator)
+            # A healthy batch, or the damage that a step leaves, is judged by what it does; a gap alone blames neither.
+            by_itself = batch == "healthy" or weights == "after"
+            cells[name] = trials.ask("cause", trial, oracles.harm if by_itself else oracles.indicator)
     outcomes = {name: result.bad for name, result in cells.items()}
     captured = cells[cell_name("before", "this")].observation
     if captured is not None and only_the_update(captured):

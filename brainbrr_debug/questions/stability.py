@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
-from brainbrr_debug.oracle import Oracles, degenerate
+from brainbrr_debug.oracle import Oracles
 from brainbrr_debug.samples import Sample
 from brainbrr_debug.trial import PERTURBATION, Trial, Weights
 from brainbrr_debug.trials import Result, Trials
@@ -22,7 +23,7 @@ class Stability:
 def is_it_stable(
     trials: Trials, oracles: Oracles, *, n: int, fresh: bool, samples: tuple[Sample, ...], component: str | None
 ) -> Stability:
-    """Repeat with other weights; the same answer is: bad, and the indicator names the same component and samples."""
+    """Repeat with other weights; the same answer is the leading reading in the same component and samples."""
     weights: Weights = "fresh" if fresh else "perturbed"
     seeds = range(trials.content.seed + 1, trials.content.seed + 1 + n)
     results = [trials.ask("stable", Trial(weights=weights, seed=seed), oracles.indicator) for seed in seeds]
@@ -32,12 +33,16 @@ def is_it_stable(
 
 
 def same_answer(result: Result, oracles: Oracles, samples: tuple[Sample, ...], component: str | None) -> bool:
-    """Whether this trial was bad and its indicator, if there is one, points at the same place."""
-    if not result.bad or result.observation is None:
-        return False
-    worst = degenerate(result.observation, oracles.threshold) if oracles.leading is not None else None
-    if worst is None:
-        return oracles.leading is None
-    if component is not None and not (worst.site == component or worst.site.startswith(component + ".")):
-        return False
-    return not samples or worst.sample is None or (worst.micro_batch, worst.sample) in samples
+    """Whether this trial shows the leading reading at the place that was blamed; without one, whether it did harm."""
+    seen = result.observation
+    if seen is None or oracles.leading is None:
+        return bool(result.bad)
+    blamed = [d for d in seen.decompositions if d.differentiated and _within(d.site, component)]
+    gaps = {(d.micro_batch, sample): gap for d in blamed for sample, gap in enumerate(d.gaps)}
+    if samples and gaps:
+        return all(gaps.get(sample, math.inf) <= oracles.threshold for sample in samples)
+    return any(d.gap <= oracles.threshold for d in blamed)
+
+
+def _within(site: str, component: str | None) -> bool:
+    return component is None or component == "" or site == component or site.startswith(component + ".")

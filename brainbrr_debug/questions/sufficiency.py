@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
+from brainbrr_debug.oracle import TIE
 from brainbrr_debug.probes.decompositions import Decompositions
 from brainbrr_debug.probes.ledger import Ledger
 from brainbrr_debug.quantities import LOSS_SITE, OPTIMIZER_SITE
-from brainbrr_debug.spectral import THRESHOLD
 from brainbrr_debug.statistics import finiteness
 from brainbrr_debug.subject import Run, plain_step
 from brainbrr_debug.tensors import copied
@@ -46,7 +46,7 @@ class _Call:
     upstream: dict[int, torch.Tensor] = dataclasses.field(default_factory=dict)
 
 
-def fails_alone(trials: Trials, component: str, *, threshold: float = THRESHOLD) -> Alone:
+def fails_alone(trials: Trials, component: str, *, threshold: float = TIE) -> Alone:
     """Record the component in the captured step, then run it alone. Judged by harm and by the gap."""
     content, subject = trials.content, trials.subject
     with trials.counted("sufficient"):

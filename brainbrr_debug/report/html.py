@@ -78,7 +78,8 @@ def _facts(verdict: Mapping[str, Any]) -> Iterable[Sequence[str]]:
     yield "component", _code(verdict["component"] or "–")
     yield "operation", f"{_code(origin['op'])} in phase {escape(str(origin['phase']))}, {_code(origin['location'])}"
     yield "mechanism", escape(str(verdict["mechanism"] or "–"))
-    yield "cause", escape(str(verdict["cause"] or "–"))
+    evidence = details.get("cause", {}).get("evidence", "")
+    yield "cause", f"{escape(str(verdict['cause'] or '–'))} <span class='dim'>{escape(evidence)}</span>"
     for sample in verdict["samples"]:
         yield "sample", escape("; ".join(part for part in (sample_name(sample), electrodes(sample)) if part))
     yield "necessary", _flag(verdict["necessary"])
@@ -158,7 +159,8 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     body = "".join(
         f"<tr><{first}>{cells[0]}</{first}>{''.join(f'<td>{cell}</td>' for cell in cells[1:])}</tr>" for cells in rows
     )
-    return f'<div class="wide"><table>{top}<tbody>{body}</tbody></table></div>'
+    kind = ' class="rows"' if heads else ""
+    return f'<div class="wide"><table{kind}>{top}<tbody>{body}</tbody></table></div>'
 
 
 def _outcome(word: str) -> str:

@@ -19,7 +19,9 @@ p.dim, .dim { color: var(--dim); }
 table { border-collapse: collapse; width: 100%; font-size: .9rem; }
 th, td { text-align: left; vertical-align: top; padding: .3rem .75rem .3rem 0; border-bottom: 1px solid var(--line);
   overflow-wrap: anywhere; }
-th { color: var(--dim); font-weight: 600; white-space: nowrap; } td.word { white-space: nowrap; }
+th { color: var(--dim); font-weight: 600; white-space: nowrap; }
+.rows td:first-child { white-space: nowrap; overflow-wrap: normal; }
+@media (max-width: 44rem) { .rows { min-width: 38rem; } }
 .good { color: var(--good); font-weight: 600; } .bad { color: var(--bad); font-weight: 600; }
 .skip { color: var(--dim); }
 code, pre { font: .85rem/1.5 ui-monospace, monospace; } pre { overflow-x: auto; background: var(--card);

@@ -11,10 +11,11 @@ import torch
 from brainbrr_debug.errors import CannotRunHere
 from brainbrr_debug.fingerprint import mismatches
 from brainbrr_debug.observation import Decomposition, Observation
-from brainbrr_debug.oracle import choose, degenerate, harm, indicator
+from brainbrr_debug.oracle import choose, harm, indicator
 from brainbrr_debug.questions.cause import growth, judge
 from brainbrr_debug.questions.components import Tried
 from brainbrr_debug.questions.components import choose as choose_component
+from brainbrr_debug.questions.stability import same_answer
 from brainbrr_debug.questions.sufficiency import fails_alone
 from brainbrr_debug.records import Finding, Origin, Outcome, Reading, Severity
 from brainbrr_debug.rerun import run_until_harm
@@ -159,18 +160,31 @@ def test_a_step_that_the_scaler_discards_is_good():
     assert harm(seen).outcome is Outcome.GOOD
 
 
-def test_the_gap_leads_only_where_the_captured_step_shows_one():
-    tie = Decomposition(
-        site="pe", op="eigh", location="", micro_batch=0, gap=1e-9, gaps=(1.0, 1e-9), differentiated=True
-    )
-    seen = Observation(losses=(1.0,), decompositions=(tie,))
+def seen_with(gap):
+    tie = Decomposition(site="pe", op="eigh", location="", micro_batch=0, gap=gap, gaps=(1.0, gap), differentiated=True)
+    return Observation(losses=(1.0,), decompositions=(tie,))
+
+
+def test_a_tie_is_bad_before_it_does_harm():
+    seen = seen_with(1e-16)
+    oracles = choose(None, seen)
+    assert oracles.leading == "relative eigengap"
+    assert oracles.indicator(seen).reason == "relative gap 1.0e-16 at pe, sample 1"
+    assert oracles.harm(seen).outcome is Outcome.GOOD
+    assert oracles.indicator(seen_with(1e-8)).outcome is Outcome.GOOD
+
+
+def test_a_near_tie_leads_and_is_not_bad_by_itself():
+    seen = seen_with(1e-8)
     assert choose(None, seen).leading == "relative eigengap"
-    assert choose(None, seen).indicator(seen).reason == "relative gap 1.0e-09 at pe, sample 1"
-    assert choose(None, seen).harm(seen).outcome is Outcome.GOOD
-    wide = dataclasses.replace(seen, decompositions=(dataclasses.replace(tie, gap=1e-3),))
-    assert choose(None, wide).leading is None
+    assert choose(None, seen).indicator(seen).outcome is Outcome.GOOD
+    assert choose(None, seen_with(1e-3)).leading is None
+
+
+def test_an_eigengap_finding_states_what_is_bad():
     stated = Finding(check="run.eigengap", severity=Severity.P1, message="", evidence={"threshold": 1e-2})
-    assert degenerate(wide, choose(stated, wide).threshold) is not None
+    seen = seen_with(1e-3)
+    assert choose(stated, seen).indicator(seen).outcome is Outcome.BAD
 
 
 def test_a_gap_through_which_no_gradient_flows_leads_nowhere():
@@ -213,6 +227,24 @@ def test_growth_is_seen_in_readings_and_not_imagined():
     assert "30-fold over 8 steps" in growth(readings([1, 1, 3, 5, 10, 20, 30, 30, float("inf")]))
     assert growth(readings([1.0, 20.0, float("nan")])) is None
     assert growth([]) is None
+
+
+# Stability
+
+
+def test_the_same_answer_is_the_leading_reading_at_the_blamed_place():
+    from brainbrr_debug.trials import Result
+
+    def answer(gap, samples, component):
+        seen = seen_with(gap)
+        result = Result(question="", trial=Trial(), outcome=Outcome.GOOD, reason="", seconds=0.0, observation=seen)
+        return same_answer(result, choose(None, seen_with(0.0)), samples, component)
+
+    assert answer(1e-8, ((0, 1),), "pe")
+    assert not answer(1e-8, ((0, 0),), "pe")
+    assert not answer(1e-8, ((0, 1),), "head")
+    assert not answer(1e-3, ((0, 1),), "pe")
+    assert answer(1e-8, (), None)
 
 
 # Components
