@@ -241,7 +241,7 @@ def _component_details(found: Components) -> dict[str, Any]:
         "switches": [
             {
                 "name": t.name,
-                "value": t.switch.safe,
+                "value": t.value,
                 "component": t.switch.component,
                 "weights": t.weights,
                 "outcome": t.result.outcome if t.result is not None and not t.skipped else "skip",

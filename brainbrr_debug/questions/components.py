@@ -1,4 +1,5 @@
-"""Which component? Every switch of the subject at its safe value, one at a time, on the captured step.
+"""Which component? Every switch of the subject, one at a time, on the captured step: at its safe value, and at every
+other value that is not the captured one where the captured configuration tells which that is.
 
 A switch that keeps the weights is tried with the captured ones, any other with those of the run's seed; that says
 something only if the step fails with those, too, which the data-or-weights matrix has shown.
@@ -15,7 +16,7 @@ from brainbrr_debug.oracle import Oracles
 from brainbrr_debug.records import Origin, Outcome
 from brainbrr_debug.search import fewest_that_heal
 from brainbrr_debug.subject import Switch
-from brainbrr_debug.trial import Trial
+from brainbrr_debug.trial import Trial, Weights
 from brainbrr_debug.trials import Result, Trials
 
 MAX_PAIRS_TRIALS = 40
@@ -23,10 +24,11 @@ MAX_PAIRS_TRIALS = 40
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Tried:
-    """One switch: its safe value, on which weights, and what came of it; `skipped` says why it was not tried."""
+    """One switch at one value, on which weights, and what came of it; `skipped` says why it was not tried."""
 
     name: str
     switch: Switch
+    value: Any
     weights: str = ""
     result: Result | None = None
     skipped: str | None = None
@@ -60,7 +62,9 @@ class Components:
 def which_component(trials: Trials, oracles: Oracles, origin: Origin, *, fresh_fails: bool | None) -> Components:
     """Try every switch that applies, and choose the most specific component that heals and fits the origin."""
     tried = tuple(
-        _try(trials, oracles, name, switch, fresh_fails) for name, switch in trials.subject.switches().items()
+        _try(trials, oracles, name, switch, value, fresh_fails)
+        for name, switch in trials.subject.switches().items()
+        for value in _values(switch, captured_value(trials.content.config, name, _MISSING))
     )
     healing = [t for t in tried if t.heals and not t.switch.hides]
     together: tuple[str, ...] = ()
@@ -102,7 +106,7 @@ def repairs(tried: Sequence[Tried]) -> tuple[Mapping[str, Any], ...]:
     candidates = [t for t in tried if t.result is not None and (t.heals or t.switch.hides)]
     return tuple(
         {
-            "changes": {t.name: t.switch.safe},
+            "changes": {t.name: t.value},
             "heals": t.heals,
             "hides": t.switch.hides,
             "proved": False,
@@ -113,24 +117,31 @@ def repairs(tried: Sequence[Tried]) -> tuple[Mapping[str, Any], ...]:
     )
 
 
-def _try(trials: Trials, oracles: Oracles, name: str, switch: Switch, fresh_fails: bool | None) -> Tried:
+def _values(switch: Switch, captured: Any) -> tuple[Any, ...]:
+    """The values to try: the safe one, then the others, if it is known which of them the captured step had."""
+    if captured is _MISSING or switch.applies is not None:
+        return (switch.safe,)
+    return (switch.safe, *(value for value in switch.values if value not in (switch.safe, captured)))
+
+
+def _try(trials: Trials, oracles: Oracles, name: str, switch: Switch, value: Any, fresh_fails: bool | None) -> Tried:
     if switch.applies is not None:
-        return Tried(name=name, switch=switch, skipped=switch.applies)
-    if captured_value(trials.content.config, name, _MISSING) == switch.safe:
-        return Tried(name=name, switch=switch, skipped=f"is {switch.safe!r} already")
+        return Tried(name=name, switch=switch, value=value, skipped=switch.applies)
+    if captured_value(trials.content.config, name, _MISSING) == value:
+        return Tried(name=name, switch=switch, value=value, skipped=f"is {value!r} already")
     if not switch.keeps_weights and not fresh_fails:
         reason = "needs fresh weights, and with those the step does not fail anyway"
-        return Tried(name=name, switch=switch, skipped=reason)
-    weights = "before" if switch.keeps_weights else "fresh"
-    trial = Trial(weights="before" if switch.keeps_weights else "fresh", switches=((name, switch.safe),))
+        return Tried(name=name, switch=switch, value=value, skipped=reason)
+    weights: Weights = "before" if switch.keeps_weights else "fresh"
+    trial = Trial(weights=weights, switches=((name, value),))
     result = trials.ask("component", trial, oracles.harm)
     skipped = result.reason if result.outcome is Outcome.SKIP else None
-    return Tried(name=name, switch=switch, weights=weights, result=result, skipped=skipped)
+    return Tried(name=name, switch=switch, value=value, weights=weights, result=result, skipped=skipped)
 
 
 def _together(trials: Trials, oracles: Oracles, tried: Sequence[Tried]) -> tuple[str, ...]:
     """The fewest switches that heal together; those that keep the weights only, so that all are tried alike."""
-    usable = {t.name: t.switch for t in tried if t.switch.keeps_weights and t.result is not None and not t.skipped}
+    usable = {t.name: t.switch for t in tried if t.switch.keeps_weights and t.value == t.switch.safe and not t.skipped}
     if len(usable) < 2:
         return ()
 
@@ -154,10 +165,11 @@ def captured_value(config: Mapping[str, Any], name: str, default: Any = None) ->
     return found
 
 
-def _change(tried: Tried) -> tuple[bool, bool, bool, int]:
-    """How much a repair changes: hiding last, keeping the weights first, the most specific component first."""
+def _change(tried: Tried) -> tuple[bool, bool, bool, int, bool]:
+    """How much a repair changes: hiding last, keeping the weights first, the most specific component, the safe value."""
     component = tried.switch.component
-    return (tried.switch.hides, not tried.heals, not tried.switch.keeps_weights, -_depth(component or ""))
+    depth, other = _depth(component or ""), tried.value != tried.switch.safe
+    return (tried.switch.hides, not tried.heals, not tried.switch.keeps_weights, -depth, other)
 
 
 def _depth(name: str) -> int:

@@ -254,7 +254,7 @@ def tried(name, component, outcome=Outcome.GOOD):
     from brainbrr_debug.trials import Result
 
     result = Result(question="component", trial=Trial(), outcome=outcome, reason="", seconds=0.0, observation=None)
-    return Tried(name=name, switch=Switch(values=(1, 0), safe=0, component=component), result=result)
+    return Tried(name=name, switch=Switch(values=(1, 0), safe=0, component=component), value=0, result=result)
 
 
 @pytest.mark.parametrize(
