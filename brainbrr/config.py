@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 SAMPLING_RATE = 256  # Hz
+SAMPLE = 1 / SAMPLING_RATE  # s
 ELECTRODES = (
     "Fp1", "F3", "C3", "P3", "F7", "T3", "T5", "O1", "Fz", "Cz",
     "Pz", "Fp2", "F4", "C4", "P4", "F8", "T4", "T6", "O2",
@@ -24,9 +25,9 @@ class ConfigError(ValueError):
 
 
 class Section(BaseModel):
-    """Base of every section: unknown keys are errors, values are frozen once validated."""
+    """Base of every section: unknown keys and numbers that are not finite are errors, values are frozen."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Synthetic(Section):
@@ -37,7 +38,7 @@ class Synthetic(Section):
     seizures: int = Field(1, ge=0, description="seizures in each recording")
     lookalikes: int = Field(1, ge=0, description="rhythmic stretches in each recording that are no seizures")
     artefacts: tuple[str, ...] = Field((), description="kinds of artefact put into one training recording")
-    seed: int | None = Field(None, description="seed of the corpus; none: experiment.seed")
+    seed: int | None = Field(None, ge=0, lt=2**63, description="seed of the corpus; none: experiment.seed")
 
 
 class Data(Section):
@@ -46,8 +47,8 @@ class Data(Section):
     data_dir: Path = Field(Path("corpus"), description="folder that holds edf/{train,dev,eval}")
     cache_dir: Path = Field(Path("cache"), description="folder of the preprocessed recordings")
     synthetic: Synthetic | None = None
-    window_size: float = Field(60.0, gt=0, description="window length, s")
-    stride: float = Field(10.0, gt=0, description="distance of window starts, s")
+    window_size: float = Field(60.0, ge=SAMPLE, description="window length, s")
+    stride: float = Field(10.0, ge=SAMPLE, description="distance of window starts, s")
     use_balanced_sampling: bool = True
     full_seizure_ratio: float = Field(0.3, ge=0, description="all-seizure windows per partial-seizure window")
     background_ratio: float = Field(2.5, ge=0, description="background windows per partial-seizure window")
@@ -81,7 +82,9 @@ class TCN(Section):
     num_layers: int = Field(8, ge=1, le=12)
     channels: tuple[int, ...] = Field((64, 128, 256, 512), description="cycled until num_layers are reached")
     kernel_size: int = Field(7, ge=3, le=31)
-    stride_down: int = Field(16, ge=1, description="samples per step of everything behind the TCN")
+    stride_down: int = Field(
+        16, ge=1, description="samples per step of everything behind the TCN; from 32 up the first block strides, too"
+    )
     dropout: float = Field(0.15, ge=0, lt=1)
 
     @model_validator(mode="after")
@@ -103,7 +106,11 @@ class Mamba(Section):
     d_state: int = Field(16, ge=1)
     conv_kernel: int = Field(4, ge=2, le=4)
     headdim: int | None = Field(None, ge=1, description="none: 8 in v3, 64 in v2")
-    chunk_size: int = Field(16, ge=1, description="steps per chunk of the scan")
+    chunk_size: int = Field(
+        16,
+        ge=1,
+        description="steps per chunk of the scan; a CPU scans narrow streams (headdim * d_state <= 16) by step",
+    )
     dropout: float = Field(0.1, ge=0, lt=1)
 
 
@@ -144,7 +151,7 @@ class Model(Section):
 
     architecture: Literal["v3", "v2", "tcn"] = "v3"
     norm: bool = Field(True, description="normalisation within and between the stages; false: the historical network")
-    bias: bool = Field(True, description="biases in the TCN and in the projection to the electrodes")
+    bias: bool = Field(True, description="biases in the TCN and in the projections in front of the graph")
     clamp: tuple[float, float] | None = Field(
         None, description="historical clamp behind every stage; none in the stable detector"
     )
@@ -152,6 +159,12 @@ class Model(Section):
     tcn: TCN = TCN()
     mamba: Mamba = Mamba()
     graph: Graph = Graph()
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Self:
+        if self.clamp is not None and self.clamp[0] >= self.clamp[1]:
+            raise ValueError(f"clamp is {self.clamp[0]:g} to {self.clamp[1]:g}; expected a lower and a higher bound")
+        return self
 
 
 class Scheduler(Section):
@@ -264,7 +277,7 @@ class Evaluation(Section):
     fa_rates: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         (10.0, 5.0, 2.5, 1.0), min_length=1, description="false alarms per 24 h"
     )
-    stride: float = Field(30.0, gt=0, description="distance of window starts in overlap-add, s")
+    stride: float = Field(30.0, ge=SAMPLE, description="distance of window starts in overlap-add, s")
     batch_size: int = Field(8, ge=1)
 
 
@@ -272,7 +285,7 @@ class Experiment(Section):
     """The run itself."""
 
     name: str = "run"
-    seed: int = 42
+    seed: int = Field(42, ge=0, lt=2**63)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     output_dir: Path = Path("runs")
     tensorboard: bool = False
@@ -311,7 +324,8 @@ class Config(Section):
         known = {f"sensitivity_at_{rate:g}fa" for rate in self.evaluation.fa_rates} | {"loss", "auroc"}
         if metric not in known:
             raise ValueError(
-                f"training.early_stopping.metric is {metric}, which is never computed; add its rate to evaluation.fa_rates"
+                f"training.early_stopping.metric is {metric}, which is never computed; add its rate to "
+                "evaluation.fa_rates"
             )
         return self
 
@@ -321,7 +335,7 @@ class Config(Section):
         """A top-level `device` is an alias of `experiment.device`."""
         if isinstance(values, Mapping) and "device" in values:
             values = dict(values)
-            experiment = dict(values.get("experiment") or {})
-            experiment.setdefault("device", values.pop("device"))
-            values["experiment"] = experiment
+            device, experiment = values.pop("device"), values.get("experiment") or {}
+            if isinstance(experiment, Mapping):  # anything else is refused by the section itself
+                values["experiment"] = {"device": device, **experiment}
         return values

@@ -12,6 +12,9 @@ from pydantic import ValidationError
 
 from brainbrr.config import Config, ConfigError, Section
 
+ALIASES = {"device": "experiment.device"}
+"""Keys of `--set` that stand for another; the same names in a file are understood by the tree itself."""
+
 
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     """The configuration in the YAML file at `path` with `overrides` of the form "section.key=value" applied.
@@ -37,22 +40,27 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
 
 
 def parse_override(override: str) -> tuple[str, Any]:
-    """The dotted key and the YAML value of "section.key=value"."""
+    """The dotted key (an alias resolved) and the YAML value of "section.key=value". Raises ConfigError."""
     key, equals, value = override.partition("=")
     if not equals or not key.strip():
         raise ConfigError(f"--set {override!r}: expected section.key=value")
     try:
-        return key.strip(), yaml.safe_load(value)
+        return ALIASES.get(key.strip(), key.strip()), yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {override!r}: the value is not YAML") from error
 
 
 def set_value(values: dict[str, Any], key: str, value: Any) -> None:
-    """Put `value` at the dotted `key` of the nested mapping `values`, making sections on the way."""
+    """Put `value` at the dotted `key` of the nested mapping `values`, making sections on the way.
+
+    Raises ConfigError where something else stands in the place of a section.
+    """
     *sections, last = key.split(".")
     for section in sections:
-        inner = values.get(section)
-        values[section] = dict(inner) if isinstance(inner, Mapping) else {}
+        inner = {} if values.get(section) is None else values[section]
+        if not isinstance(inner, Mapping):
+            raise ConfigError(f"--set {key}: {section} is {inner!r:.80}; expected a section that can hold a key")
+        values[section] = dict(inner)
         values = values[section]
     values[last] = value
 
