@@ -6,14 +6,20 @@ from collections.abc import Callable
 
 from brainbrr.config import Config
 from brainbrr.data.cache import Cache, build_cache, check_patients, open_cache
+from brainbrr.data.cache_report import CacheReport
 from brainbrr.data.dataset import WindowDataset
+from brainbrr.data.sampling import epoch_order
 from brainbrr.data.synthetic import write_corpus
 
 SPLITS = ("train", "dev")
 
 
 class DataError(ValueError):
-    """Data that cannot be trained on: what was found, what was expected, what to do."""
+    """A folder that holds no data to train on: what was found, what was expected, what to do."""
+
+
+class Untrainable(DataError):
+    """Data that was read well and that nothing can be learnt from; not a matter of how the command was typed."""
 
     exit_code = 1
 
@@ -25,8 +31,8 @@ Progress = Callable[[int, int, str], None]
 def prepare(config: Config, narrate: Narrate = lambda line: None, progress: Progress | None = None) -> dict[str, Cache]:
     """The caches of train and dev, built first where needed.
 
-    Raises DataError when the training split holds no seizure (with the counts), and what reading, caching and
-    checking raise.
+    Raises DataError without a training split, Untrainable when it holds no seizure (with the counts), and what reading,
+    caching and checking raise.
     """
     data = config.data
     if data.synthetic is not None and not (data.data_dir / "edf").is_dir():
@@ -63,7 +69,7 @@ def _cache(config: Config, split: str, narrate: Narrate, progress: Progress | No
         jobs=1,
         progress=progress,
     )
-    narrate(f"cache       {split}: {report.summary()}")
+    tell(report, narrate)
     return open_cache(
         data.cache_dir,
         split,
@@ -73,17 +79,43 @@ def _cache(config: Config, split: str, narrate: Narrate, progress: Progress | No
     )
 
 
+def tell(report: CacheReport, narrate: Narrate) -> None:
+    """What a build of the cache came to, and by name and reason every recording that is left out."""
+    narrate(f"cache       {report.split}: {report.summary()}")
+    if report.unlabelled:
+        narrate(f"left out    {report.unlabelled} recordings of {report.split} without labels")
+    for failure in report.failed:
+        narrate(f"left out    {failure.name}: {failure.reason}")
+
+
 def require_seizures(cache: Cache) -> None:
-    """Raises DataError with the counts when no recording of the cache holds a seizure."""
+    """Raises Untrainable with the counts when no recording of the cache holds a seizure."""
     events = sum(len(recording.events or ()) for recording in cache.recordings)
     if not events:
         unlabelled = sum(recording.events is None for recording in cache.recordings)
-        raise DataError(
+        raise Untrainable(
             f"0 seizures in {len(cache.recordings)} training recordings ({unlabelled} without labels); "
             "expected at least one: are the .csv_bi files beside the .edf files?"
         )
 
 
-def windows(config: Config, cache: Cache) -> WindowDataset:
-    """The windows of a cache as the configuration cuts them."""
-    return WindowDataset(cache, window_size=config.data.window_size, stride=config.data.stride)
+def windows(config: Config, cache: Cache, narrate: Narrate = lambda line: None) -> WindowDataset:
+    """The windows of a cache as the configuration cuts them.
+
+    Raises Untrainable, with the counts, when an epoch of them cannot be drawn.
+    """
+    dataset = WindowDataset(cache, window_size=config.data.window_size, stride=config.data.stride)
+    try:
+        epoch_order(
+            dataset.kinds,
+            seed=config.experiment.seed,
+            epoch=0,
+            balanced=config.data.use_balanced_sampling,
+            full_ratio=config.data.full_seizure_ratio,
+            background_ratio=config.data.background_ratio,
+        )
+    except ValueError as error:
+        raise Untrainable(str(error)) from error
+    if dataset.empty:
+        narrate(f"left out    {dataset.empty} windows of {cache.split} that lie wholly in gaps")
+    return dataset
