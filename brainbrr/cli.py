@@ -6,14 +6,16 @@ Heavy imports happen inside the command that uses them, so that `--help` answers
 from __future__ import annotations
 
 import contextlib
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
+from brainbrr.terminal import finished, interrupted, progress, table
 from brainbrr_debug.main import emit, refuse_to_overwrite, run
+
+Command = TypeVar("Command", bound=Callable[..., int])
 
 FORMAT = click.option(
     "--format",
@@ -29,6 +31,11 @@ FORCE = click.option("--force", is_flag=True, help="Overwrite what is there.")
 DEVICE = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Overrides experiment.device.")
 
 
+def result_options(command: Command) -> Command:
+    """--format, --output and --force."""
+    return FORMAT(OUTPUT(FORCE(command)))
+
+
 def narrate(line: str) -> None:
     """One line about the work, apart from the result."""
     click.echo(line, err=True)
@@ -40,13 +47,21 @@ def cli() -> None:
     """Detect epileptic seizures in scalp EEG; train the detector under watch."""
 
 
-def resolve(path: Path, sets: tuple[str, ...], device: str | None = None) -> tuple[Any, dict[str, Any]]:
-    """The configuration at `path` with `--set`, `--device` and the environment's overrides, and what those changed."""
-    from brainbrr.configure import load_config
+def resolve(path: Path | None, sets: tuple[str, ...], device: str | None = None) -> tuple[Any, dict[str, Any]]:
+    """The configuration at `path` with `--set`, `--device` and the environment's overrides, and what those changed.
+
+    Without a path the values that are not set are the defaults.
+    """
+    from brainbrr.configure import build_config, load_config, parse_override, set_value
     from brainbrr.environment import apply_overrides
 
     sets = (*sets, f"experiment.device={device}") if device else sets
-    return apply_overrides(load_config(path, sets))
+    if path is not None:
+        return apply_overrides(load_config(path, sets))
+    values: dict[str, Any] = {}
+    for override in sets:
+        set_value(values, *parse_override(override))
+    return apply_overrides(build_config(values, source="--set"))
 
 
 @cli.command()
@@ -54,22 +69,38 @@ def resolve(path: Path, sets: tuple[str, ...], device: str | None = None) -> tup
 @click.option("--resume", type=click.Path(path_type=Path), help="Run directory to go on with.")
 @DEVICE
 @SET
-@FORMAT
-def train(config: Path, resume: Path | None, device: str | None, sets: tuple[str, ...], form: str) -> int:
+@result_options
+def train(
+    config: Path,
+    resume: Path | None,
+    device: str | None,
+    sets: tuple[str, ...],
+    form: str,
+    output: Path | None,
+    force: bool,
+) -> int:
     """Train the detector that CONFIG describes, under watch.
 
     Exit codes: 0 finished, 1 stopped by a finding (capture written) or no seizure to learn from, 130 interrupted.
     """
-    from brainbrr.training.checkpoint import load_checkpoint
-
+    refuse_to_overwrite(output, force=force)
     resolved, overrides = resolve(config, sets, device)
-    checkpoint = None
-    if resume is not None:
-        checkpoint = load_checkpoint(resume / "checkpoints" / "last.pt")
-        refuse_another_configuration(checkpoint.config, resolved, resume)
+    checkpoint = None if resume is None else _checkpoint_of(resume, resolved)
     document, text, code = _train(resolved, overrides, resume, checkpoint)
-    emit(document, text, form=form)
+    emit(document, text, form=form, output=output, force=force)
     return code
+
+
+def _checkpoint_of(run_dir: Path, asked: Any) -> Any:
+    """The last checkpoint of a run that goes on as it was configured."""
+    from brainbrr.training.checkpoint import CheckpointError, load_checkpoint
+
+    path = run_dir / "checkpoints" / "last.pt"
+    checkpoint = load_checkpoint(path)
+    if checkpoint.config is None:
+        raise CheckpointError(f"{path}: weights alone, which a run cannot go on from; expected a checkpoint of `train`")
+    refuse_another_configuration(checkpoint.config, asked, run_dir)
+    return checkpoint
 
 
 def refuse_another_configuration(ran: Any, asked: Any, run_dir: Path) -> None:
@@ -97,22 +128,28 @@ def _train(
     from brainbrr.training.setup import build_setup
     from brainbrr.training.startup import environment, startup_lines
     from brainbrr.training.tensorboard import scalar_writer
+    from brainbrr_debug.environment import describe_environment
     from brainbrr_debug.rundir import RunDir
     from brainbrr_debug.watch import NonFiniteStep
 
-    with progress("recordings", live=config.experiment.progress) as advance:
+    setup = build_setup(config)  # first, because building the cache can take hours and this can fail
+    with progress("recordings", narrate, live=config.experiment.progress) as advance:
         caches = prepare(config, narrate, advance)
-    setup = build_setup(config)
+    dataset = windows(config, caches["train"], narrate)
     for line in startup_lines(setup, config, overrides):
         narrate(line)
-    run_dir = RunDir.open(resume) if resume else RunDir.create(config.experiment.output_dir, config.experiment.name)
+    run_dir = RunDir.at(resume) if resume else RunDir.create(config.experiment.output_dir, config.experiment.name)
     narrate(f"run         {run_dir.path}")
+    run_dir.write_config(config.model_dump(mode="json"))
+    facts = environment(setup, config, overrides)
+    watch = _watch(config, setup, run_dir, facts) if config.watch.enabled else None
+    if watch is None:
+        run_dir.write_environment({**describe_environment(setup.device), **facts})
     log, close = scalar_writer(run_dir.path / "tensorboard", enabled=config.experiment.tensorboard)
-    watch = _watch(config, setup, run_dir, environment(setup, config, overrides)) if config.watch.enabled else None
     trainer = Trainer(
         config,
         setup,
-        windows(config, caches["train"]),
+        dataset,
         checkpoints=run_dir.path / "checkpoints",
         observer=watch or Unobserved(),
         validate=validator(config, caches.get("dev"), narrate),
@@ -126,10 +163,10 @@ def _train(
             outcome = trainer.train()
     except NonFiniteStep as stop:
         document = {"run": str(run_dir.path), "stopped": True, "step": trainer.step, "finding": stop.finding}
-        return {**document, "capture": str(stop.capture_path)}, f"stopped at step {trainer.step}: {stop}", 1
+        capture = None if stop.capture_path is None else str(stop.capture_path)
+        return {**document, "capture": capture}, f"stopped: {stop}", 1
     except KeyboardInterrupt:
-        resume_command = f"brainbrr train {run_dir.path / 'config.yaml'} --resume {run_dir.path}"
-        narrate(f"interrupted at step {trainer.step}, state saved; to go on: {resume_command}")
+        narrate(interrupted(trainer.step, trainer.saved, run_dir.path))
         raise
     finally:
         close()
@@ -157,25 +194,6 @@ def _watch(config: Any, setup: Any, run_dir: Any, environment: dict[str, Any]) -
     )
 
 
-def finished(outcome: Any, counters: Any, altered: Any, run_dir: Path) -> tuple[dict[str, Any], str]:
-    """The document of a run that came to its end and its text; whatever was skipped or altered is named."""
-    import dataclasses
-
-    document = {
-        "run": str(run_dir),
-        "stopped": False,
-        **dataclasses.asdict(outcome),
-        "watch": counters,
-        "altered": altered,
-    }
-    quiet = [f"{count} {name}" for name, count in counters.items() if count and name != "steps"]
-    quiet += [f"{count} {name} sanitised" for name, count in altered.items() if count]
-    text = (
-        f"finished {outcome.steps} steps in {outcome.seconds:.0f} s; {', '.join(quiet) or 'nothing skipped or altered'}"
-    )
-    return document, f"{text}\n{run_dir / 'checkpoints' / 'last.pt'}"
-
-
 @cli.command("build-cache")
 @click.option("--data-dir", required=True, type=click.Path(path_type=Path), help="Folder that holds edf/SPLIT.")
 @click.option("--cache-dir", required=True, type=click.Path(path_type=Path))
@@ -184,7 +202,7 @@ def finished(outcome: Any, counters: Any, altered: Any, run_dir: Path) -> tuple[
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes.")
 @click.option("--config", type=click.Path(path_type=Path), help="Take `preprocessing` from this configuration.")
 @SET
-@FORMAT
+@result_options
 def build_cache_command(
     data_dir: Path,
     cache_dir: Path,
@@ -194,35 +212,41 @@ def build_cache_command(
     config: Path | None,
     sets: tuple[str, ...],
     form: str,
+    output: Path | None,
+    force: bool,
 ) -> int:
-    """Preprocess the recordings of a split into a memory-mapped cache; resumes where it was stopped."""
-    from brainbrr.configure import build_config, parse_override, set_value
+    """Preprocess the recordings of a split into a memory-mapped cache; resumes where it was stopped.
+
+    Exit codes: 0 all of them, 1 a recording failed or a training split holds no seizure.
+    """
     from brainbrr.data.cache import build_cache
 
-    if config is not None:
-        preprocessing = resolve(config, sets)[0].preprocessing
-    else:
-        values: dict[str, Any] = {}
-        for override in sets:
-            set_value(values, *parse_override(override))
-        preprocessing = build_config(values).preprocessing
-    with progress("recordings") as advance:
+    refuse_to_overwrite(output, force=force)
+    resolved, _ = resolve(config, sets)
+    with progress("recordings", narrate, live=resolved.experiment.progress) as advance:
         report = build_cache(
-            data_dir, cache_dir, split, preprocessing, limit_files=limit_files, jobs=jobs, progress=advance
+            data_dir,
+            cache_dir,
+            split,
+            resolved.preprocessing,
+            limit_files=limit_files or resolved.data.limit_files,
+            jobs=jobs,
+            progress=advance,
         )
-    emit(report.to_dict(), report.text(), form=form)
+    emit(report.to_dict(), report.text(), form=form, output=output, force=force)
     return 1 if report.failed or (split == "train" and not report.has_seizures) else 0
 
 
 @cli.command("scan-cache")
 @click.option("--cache-dir", required=True, type=click.Path(path_type=Path))
-@FORMAT
-def scan_cache(cache_dir: Path, form: str) -> int:
-    """Label coverage and manifest of a cache."""
+@result_options
+def scan_cache(cache_dir: Path, form: str, output: Path | None, force: bool) -> int:
+    """Label coverage and manifest of a cache: 0 it can train a detector, 1 it cannot."""
     from brainbrr.data.cache import scan
 
+    refuse_to_overwrite(output, force=force)
     report = scan(cache_dir)
-    emit(report.to_dict(), report.text(), form=form)
+    emit(report.to_dict(), report.text(), form=form, output=output, force=force)
     return 0 if report.trainable else 1
 
 
@@ -234,9 +258,8 @@ def scan_cache(cache_dir: Path, form: str) -> int:
 @click.option("--lookalikes", type=click.IntRange(min=0), default=1, show_default=True, help="In each recording.")
 @click.option("--artefact", "artefacts", multiple=True, help="flat, bridged, saturation, pop, calibration or mains.")
 @click.option("--split", "splits", multiple=True, default=("train", "dev"), show_default=True)
-@click.option("--seed", type=int, default=42, show_default=True)
-@FORCE
-@FORMAT
+@click.option("--seed", type=click.IntRange(min=0), default=42, show_default=True)
+@result_options
 def synthesize(
     directory: Path,
     patients: int,
@@ -246,13 +269,15 @@ def synthesize(
     artefacts: tuple[str, ...],
     splits: tuple[str, ...],
     seed: int,
-    force: bool,
     form: str,
+    output: Path | None,
+    force: bool,
 ) -> int:
     """Write a synthetic corpus of EDF and CSV_BI files to DIRECTORY."""
     from brainbrr.data.synthetic import write_corpus
 
-    with progress("recordings") as advance:
+    refuse_to_overwrite(output, force=force)
+    with progress("recordings", narrate, live=resolve(None, ())[0].experiment.progress) as advance:
         report = write_corpus(
             directory,
             patients=patients,
@@ -265,7 +290,7 @@ def synthesize(
             force=force,
             progress=advance,
         )
-    emit(report.to_dict(), report.text(), form=form)
+    emit(report.to_dict(), report.text(), form=form, output=output, force=force)
     return 0
 
 
@@ -275,12 +300,10 @@ def synthesize(
 @click.option("--config", type=click.Path(path_type=Path), help="For a checkpoint that holds none.")
 @click.option("--split", default="eval", show_default=True, type=click.Choice(["train", "dev", "eval"]))
 @click.option("--thresholds-from", type=click.Choice(["train", "dev"]), help="Choose the thresholds on this split.")
-@click.option("--cache-dir", type=click.Path(path_type=Path), help="Cache of DATA.  [default: DATA/.cache]")
+@click.option("--cache-dir", type=click.Path(path_type=Path), help="Cache of DATA.  [default: cache/evaluate-NAME]")
 @DEVICE
 @SET
-@FORMAT
-@OUTPUT
-@FORCE
+@result_options
 def evaluate(
     checkpoint: Path,
     data: Path,
@@ -294,27 +317,42 @@ def evaluate(
     output: Path | None,
     force: bool,
 ) -> int:
-    """Score CHECKPOINT on the labelled recordings in DATA/edf/SPLIT, per recording and pooled."""
+    """Score CHECKPOINT on the labelled recordings in DATA/edf/SPLIT, per recording and pooled.
+
+    Exit codes: 0 scored, 1 the detector's output is not finite.
+    """
     from brainbrr.configure import parse_override, with_values
+    from brainbrr.environment import apply_overrides
     from brainbrr.evaluation.checkpointed import evaluate_checkpoint, load_detector
+    from brainbrr.evaluation.events import NonFiniteOutput
 
     refuse_to_overwrite(output, force=force)
-    detector, found = load_detector(checkpoint, resolve(config, ())[0] if config else None)
-    changes = dict(parse_override(override) for override in sets)
-    found = with_values(found, {**changes, "experiment.device": device or "auto"})
-    with progress("recordings") as advance:
-        report = evaluate_checkpoint(
-            detector,
-            found,
-            data,
-            split=split,
-            thresholds_from=thresholds_from,
-            cache_dir=cache_dir,
-            narrate=narrate,
-            progress=advance,
-        )
+    changes = dict(parse_override(override) for override in sets) | ({"experiment.device": device} if device else {})
+    detector, found = load_detector(
+        checkpoint,
+        resolve(config, ())[0] if config else None,
+        lambda configured: apply_overrides(with_values(configured, changes))[0],
+    )
+    failed: list[Any] = []
+    with progress("recordings", narrate, live=found.experiment.progress) as advance:
+        try:
+            report = evaluate_checkpoint(
+                detector,
+                found,
+                data,
+                split=split,
+                thresholds_from=thresholds_from,
+                cache_dir=cache_dir,
+                narrate=narrate,
+                progress=advance,
+                left_out=failed.append,
+            )
+        except NonFiniteOutput as error:
+            document = {"stopped": True, "message": str(error)}
+            emit(document, f"stopped: {error}", form=form, output=output, force=force)
+            return 1
     emit(
-        report.to_dict(),
+        {"stopped": False, **report.to_dict(), "failed": failed},
         f"{table(report.rows())}\n\n{table(report.point_rows())}",
         form=form,
         output=output,
@@ -325,45 +363,32 @@ def evaluate(
 
 @cli.command()
 @click.argument("config", type=click.Path(path_type=Path))
+@DEVICE
 @SET
-@FORMAT
-def info(config: Path, sets: tuple[str, ...], form: str) -> int:
+@result_options
+def info(config: Path, device: str | None, sets: tuple[str, ...], form: str, output: Path | None, force: bool) -> int:
     """Stages, shapes, parameters, memory and backends of the detector that CONFIG describes."""
+    from brainbrr.config import ConfigError
     from brainbrr.models.inventory import inventory
+    from brainbrr.training.setup import choose_device, new_detector
+    from brainbrr.training.step import AUTOCAST
 
-    resolved, _ = resolve(config, sets)
-    found = inventory(resolved)
-    emit(found.to_dict(), f"{table(found.rows())}\n\n{found.summary()}", form=form)
-    return 0
-
-
-def table(rows: list[list[str]]) -> str:
-    """Rows as aligned columns; the first row is the header."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    refuse_to_overwrite(output, force=force)
+    resolved, _ = resolve(config, sets, device)
+    where, notes = None, []
+    try:
+        where = choose_device(resolved.experiment.device)
+    except ConfigError as error:
+        notes.append(str(error))
+    found = inventory(
+        new_detector(resolved),
+        batch_size=resolved.training.batch_size,
+        dtype=AUTOCAST.get(resolved.training.mixed_precision or ""),
+        device=where,
+        notes=notes,
     )
-
-
-@contextlib.contextmanager
-def progress(what: str, *, live: bool = True) -> Iterator[Callable[[int, int, str], None]]:
-    """A live bar on a terminal, a plain line each tenth elsewhere; yields `advance(done, total, name)`."""
-    if not (live and sys.stderr.isatty()):
-        tenths: set[int] = set()
-
-        def line(done: int, total: int, name: str) -> None:
-            if (tenth := 10 * done // max(1, total)) not in tenths:
-                tenths.add(tenth)
-                narrate(f"{done}/{total} {what}  {name}")
-
-        yield line
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what)
-        yield lambda done, total, name: bar.update(task, completed=done, total=total, description=f"{what}  {name}")
+    emit(found.to_dict(), f"{table(found.rows())}\n\n{found.summary()}", form=form, output=output, force=force)
+    return 0
 
 
 def main() -> None:

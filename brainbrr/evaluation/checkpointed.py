@@ -5,23 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from brainbrr.config import SAMPLING_RATE, Config, ConfigError
-from brainbrr.data.cache import Cache, build_cache, open_cache
+from brainbrr.config import Config, ConfigError
+from brainbrr.configure import with_values
+from brainbrr.data.cache import Cache, Failure, build_cache, open_cache
+from brainbrr.data.prepare import Narrate, tell
 from brainbrr.evaluation.evaluate import evaluate
 from brainbrr.evaluation.report import EvaluationReport
 from brainbrr.evaluation.scoring import choose_threshold
-from brainbrr.models.detector import Detector, build_detector
+from brainbrr.models.detector import Detector
 from brainbrr.training.checkpoint import load_checkpoint, load_weights
-from brainbrr.training.setup import choose_device
+from brainbrr.training.setup import choose_device, new_detector
 
 Progress = Callable[[int, int, str], None]
 
 
-def load_detector(path: Path, config: Config | None = None) -> tuple[Detector, Config]:
-    """The detector of a checkpoint and its configuration.
+def load_detector(
+    path: Path, config: Config | None = None, adapt: Callable[[Config], Config] = lambda config: config
+) -> tuple[Detector, Config]:
+    """The detector of a checkpoint, on the CPU, and the configuration to evaluate it with.
 
-    `config` is for a file that holds none; where both exist they must agree on the model. Raises ConfigError when the
-    checkpoint has no configuration and none is given, CheckpointError as `load_checkpoint` and `load_weights` do.
+    `config` is for a file that holds none; where both exist they must agree on the model. What the training run was
+    told of its device and of a limit of files does not hold here; `adapt` changes what is left, and the detector is
+    built from that. Raises ConfigError when there is no configuration, CheckpointError as `load_checkpoint` and
+    `load_weights` do.
     """
     checkpoint = load_checkpoint(path)
     known = checkpoint.config or config
@@ -29,8 +35,8 @@ def load_detector(path: Path, config: Config | None = None) -> tuple[Detector, C
         raise ConfigError(f"{path}: a checkpoint without configuration; give the one it was trained with by --config")
     if config is not None and config.model != known.model:
         raise ConfigError(f"{path}: trained with another `model` section than --config has; leave --config out")
-    used = config or known
-    detector = build_detector(used.model, samples_per_window=round(used.data.window_size * SAMPLING_RATE))
+    used = adapt(config or with_values(known, {"experiment.device": "auto", "data.limit_files": None}))
+    detector = new_detector(used)
     load_weights(detector, checkpoint, path)
     return detector, used
 
@@ -43,25 +49,33 @@ def evaluate_checkpoint(
     split: str,
     thresholds_from: str | None = None,
     cache_dir: Path | None = None,
-    narrate: Callable[[str], None] = lambda line: None,
+    narrate: Narrate = lambda line: None,
     progress: Progress | None = None,
+    left_out: Callable[[Failure], None] = lambda failure: None,
 ) -> EvaluationReport:
-    """Score `detector` on the labelled recordings in `data`/edf/`split`, cached below `cache_dir` first.
+    """Score `detector` on the labelled recordings in `data`/edf/`split`, cached first.
 
-    With `thresholds_from` the threshold for each rate of false alarms is chosen on that split, on other patients.
+    `cache_dir` is the folder of the cache (None: cache/evaluate-NAME). With `thresholds_from` the threshold for each
+    rate of false alarms is chosen on that split, on other patients. `left_out` is told of every recording of the split
+    that could not be read.
     """
     device = choose_device(config.experiment.device)
     detector = detector.to(device)
+    for note in detector.backends.notes:
+        narrate(f"fallback    {note}")
     folder = cache_dir or Path("cache") / f"evaluate-{data.resolve().name}"
 
     def cached(name: str) -> Cache:
-        report = build_cache(data, folder, name, config.preprocessing, progress=progress)
-        narrate(f"cache       {name}: {report.summary()}")
-        return open_cache(folder, name, config.preprocessing)
+        limit = config.data.limit_files
+        tell(build_cache(data, folder, name, config.preprocessing, limit_files=limit, progress=progress), narrate)
+        return open_cache(folder, name, config.preprocessing, limit_files=limit)
 
     chosen: Mapping[float, float | None] | None = None
     if thresholds_from is not None:
         sweep = evaluate(detector, cached(thresholds_from).recordings, config, device=device, progress=progress).sweep
         chosen = {rate: choose_threshold(sweep, rate) for rate in config.evaluation.fa_rates}
         narrate(f"thresholds  chosen on {thresholds_from}: {chosen}")
-    return evaluate(detector, cached(split).recordings, config, device=device, chosen=chosen, progress=progress)
+    cache = cached(split)
+    for failure in cache.failed:
+        left_out(failure)
+    return evaluate(detector, cache.recordings, config, device=device, chosen=chosen, progress=progress)

@@ -137,7 +137,9 @@ class Trainer:
         altered = sum(self.setup.step.altered.values())
         self.narrate(
             f"step {self.step:>6}/{self.total}  epoch {self.epoch:>3}  loss {loss:<9.4g}  |g| {norm:<9.3g}  "
-            f"lr {rate:<9.3g}  {seconds:5.2f} s" + (f"  ! {altered} values sanitised so far" if altered else "")
+            f"lr {rate:<9.3g}  {seconds:5.2f} s"
+            + ("" if self.setup.step.updated else "  ! not updated")
+            + (f"  ! {altered} values sanitised so far" if altered else "")
         )
         self.scalars(self.step, {"loss": loss, "gradient_norm": norm, "learning_rate": rate})
 
