@@ -111,13 +111,15 @@ def _ask(trials: Trials, answers: Answers) -> None:
     oracles = answers.real.oracles
     with _timed(answers, "cause"):
         answers.cause = data_or_weights(trials, oracles)
-    if answers.cause is None or answers.cause.cause in ("batch", "rng", None):
+    matrix = answers.cause
+    if matrix is None or matrix.cause in ("batch", "rng", None) or matrix.everything_fails:
         with _timed(answers, "samples"):
-            answers.samples = which_samples(trials, oracles)
+            passes = matrix is None or matrix.bad("before", "healthy") is not True
+            answers.samples = which_samples(trials, oracles, healthy_passes=passes)
     samples = answers.samples.samples if answers.samples is not None else ()
     with _timed(answers, "operation"):
         answers.operation = which_operation(trials, oracles, samples)
-    fresh_fails = answers.cause.bad("fresh", "this") if answers.cause is not None else None
+    fresh_fails = matrix.bad("fresh", "this") if matrix is not None else None
     with _timed(answers, "component"):
         answers.component = which_component(trials, oracles, answers.origin, fresh_fails=fresh_fails)
     component = answers.component.component if answers.component is not None else None
@@ -175,6 +177,8 @@ def _cause(answers: Answers) -> Cause | None:
     real = answers.real
     if real is not None and real.failed and (real.failed < real.of or not real.deterministic):
         return "hardware"  # the same bits went in, and something else came out
+    if answers.samples is not None and answers.samples.necessary:
+        return "batch"  # the rest of it passes with these weights, whatever the healthy batch does
     return answers.cause.cause if answers.cause is not None else None
 
 
@@ -210,7 +214,10 @@ def _details(trials: Trials, answers: Answers) -> dict[str, Any]:
     if answers.cause is not None:
         cells = {name: {"outcome": r.outcome, "reason": r.reason} for name, r in answers.cause.cells.items()}
         only = answers.cause.only_these_weights
-        details["cause"] = {"evidence": answers.cause.evidence, "only_these_weights": only, "cells": cells}
+        evidence = answers.cause.evidence
+        if _cause(answers) == "batch" != answers.cause.cause:
+            evidence = "without the named samples the step passes"
+        details["cause"] = {"evidence": evidence, "only_these_weights": only, "cells": cells}
     if answers.samples is not None:
         found = answers.samples
         details["samples"] = {
@@ -219,6 +226,7 @@ def _details(trials: Trials, answers: Answers) -> dict[str, Any]:
             "sufficient": found.sufficient,
             "inconsistent": found.inconsistent,
             "skipped": found.skipped,
+            "replaced": found.replaced,
         }
     if answers.operation is not None:
         details["operation"] = {"traced_on": "the culprit samples" if answers.operation.cut_down else "the whole step"}

@@ -2,7 +2,8 @@
 
     weights   this batch   healthy batch   word
     any       bad          good            batch (with "only these weights" noted when fresh ones are fine)
-    before    –            bad, fresh good weights, or accumulation when loss or gradients grew on the way there
+    any       bad          bad, fresh good batch, and not the only one
+    before    fresh good   bad             weights, or accumulation when loss or gradients grew on the way there
     fresh     bad          bad             weights: they fail from the beginning, whatever the batch
     before    only the update is bad       optimizer, or schedule when a rate is not a number
     before    bad          –               rng, when other random numbers heal the same batch and weights
@@ -27,6 +28,7 @@ from brainbrr_debug.trials import Result, Trials
 GROWTH = 10.0
 """So many times larger must losses or gradient norms have become for "accumulation"; its square in a short history."""
 RESEEDED = (1, 2)
+KINDS: tuple[Weights, ...] = ("before", "fresh", "after")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,11 @@ class Matrix:
     evidence: str
     cells: Mapping[str, Result]
     only_these_weights: bool = False
+
+    @property
+    def everything_fails(self) -> bool:
+        """Fresh and captured weights on this and on the healthy batch: then the samples must tell data from program."""
+        return all(self.bad(weights, batch) for weights in KINDS[:2] for batch in ("this", "healthy"))
 
     def bad(self, weights: Weights, batch: str) -> bool | None:
         """Whether that cell failed; None when it could not be told."""
@@ -53,8 +60,7 @@ def data_or_weights(trials: Trials, oracles: Oracles) -> Matrix:
     """Run the matrix and the controls that its pattern asks for."""
     cells: dict[str, Result] = {}
     batches = ("this", "healthy") if trials.content.healthy_micro_batches else ("this",)
-    every: tuple[Weights, ...] = ("before", "fresh", "after")
-    for weights in every:
+    for weights in KINDS:
         for batch in batches:
             trial = Trial(weights=weights, healthy_batch=batch == "healthy")
             name = cell_name(weights, batch)
@@ -104,6 +110,11 @@ def judge(
         return "batch", "the captured weights pass a healthy batch; fresh weights pass this one: it takes both", True
     if fresh and fresh_healthy:
         return "weights", "every batch fails, with fresh weights too: so they are from the beginning", False
+    if fresh and fresh_healthy is False:
+        more = (
+            "fresh weights fail on it too; the captured ones fail on a healthy batch as well, so it is not the only one"
+        )
+        return "batch", more, False
     if grew is not None:
         return "accumulation", f"no batch is to blame: a healthy one fails as well, and {grew}", False
     return "weights", "the captured weights fail on a healthy batch too, fresh ones pass it", False

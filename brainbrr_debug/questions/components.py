@@ -166,7 +166,7 @@ def captured_value(config: Mapping[str, Any], name: str, default: Any = None) ->
 
 
 def _change(tried: Tried) -> tuple[bool, bool, bool, int, bool]:
-    """How much a repair changes: hiding last, keeping the weights first, the most specific component, the safe value."""
+    """How much a repair changes: hiding last, keeping the weights first, the most specific, the safe value first."""
     component = tried.switch.component
     depth, other = _depth(component or ""), tried.value != tried.switch.safe
     return (tried.switch.hides, not tried.heals, not tried.switch.keeps_weights, -depth, other)

@@ -25,7 +25,8 @@ class Culprits:
     """The samples to blame. Each of `sets` is one culprit, of several samples where only those together fail.
 
     `necessary`: with all of them replaced the step is healthy. `sufficient`: they alone, among healthy samples and
-    with fresh weights, fail. None where the question could not be asked, `skipped` says why.
+    with fresh weights, fail. None where the question could not be asked, `skipped` says why. `replaced` says that
+    healthy samples took the place of the others; else these were left out.
     """
 
     sets: tuple[tuple[Sample, ...], ...] = ()
@@ -34,6 +35,7 @@ class Culprits:
     trials: int = 0
     inconsistent: str | None = None
     skipped: str | None = None
+    replaced: bool = True
     described: tuple[Mapping[str, Any], ...] = ()
 
     @property
@@ -42,10 +44,14 @@ class Culprits:
         return tuple(sorted(sample for found in self.sets for sample in found))
 
 
-def which_samples(trials: Trials, oracles: Oracles) -> Culprits:
-    """The smallest sets of samples that fail among healthy ones, each set aside before the next is looked for."""
+def which_samples(trials: Trials, oracles: Oracles, *, healthy_passes: bool = True) -> Culprits:
+    """The smallest sets of samples that fail among healthy ones, each set aside before the next is looked for.
+
+    Where there is nothing healthy to put in their place (no batch, or none that passes with the captured weights),
+    samples are left out instead of replaced.
+    """
     content = trials.content
-    healthy = content.healthy_micro_batches
+    healthy = content.healthy_micro_batches if healthy_passes else None
     try:
         everything = samples_of(content.micro_batches)
     except SamplesError as error:
@@ -54,37 +60,42 @@ def which_samples(trials: Trials, oracles: Oracles) -> Culprits:
     if hindrance is not None:
         return Culprits(skipped=hindrance)
 
+    def keep(kept: tuple[Sample, ...]) -> Trial:
+        return keeping(kept, everything, alone=not healthy)
+
     def fails(kept: tuple[Sample, ...]) -> bool | None:
         if not kept and not healthy:
             return False
-        return trials.ask("samples", keeping(kept, everything), oracles.indicator).bad
+        return trials.ask("samples", keep(kept), oracles.indicator).bad
 
     searches = all_minimal(everything, fails, most=MOST_CULPRITS)
     found = tuple(search.minimal for search in searches if search.minimal)
     culprits = tuple(sample for part in found for sample in part)
-    inconsistent = next((search.inconsistent for search in searches if search.inconsistent), None)
+    rest = tuple(sample for sample in everything if sample not in culprits)
+    answer = Culprits(
+        sets=found,
+        trials=sum(search.trials for search in searches) + 2,
+        inconsistent=next((search.inconsistent for search in searches if search.inconsistent), None),
+        replaced=bool(healthy),
+    )
     if not culprits:
         nothing = any(search.minimal == () for search in searches)
-        reason = (
-            "the step fails without any sample of the batch" if nothing else "no sample fails by itself or with others"
-        )
-        return Culprits(skipped=reason, trials=sum(s.trials for s in searches), inconsistent=inconsistent)
-    rest = tuple(sample for sample in everything if sample not in culprits)
+        reason = "the step fails without any sample of the batch" if nothing else "no sample fails by itself"
+        return dataclasses.replace(answer, skipped=reason)
     # With every sample to blame and none to put in their place there is nothing left to run.
-    without = trials.ask("samples", keeping(rest, everything), oracles.indicator) if rest or healthy else None
-    alone = dataclasses.replace(keeping(culprits, everything), weights="fresh")
-    return Culprits(
-        sets=found,
+    without = trials.ask("samples", keep(rest), oracles.indicator) if rest or healthy else None
+    if (without is None or without.bad) and not healthy and oracles.leading is None:
+        return dataclasses.replace(answer, sets=(), skipped="every sample fails by itself")
+    return dataclasses.replace(
+        answer,
         necessary=None if without is None else without.outcome is Outcome.GOOD,
-        sufficient=trials.ask("samples", alone, oracles.indicator).bad,
-        trials=sum(search.trials for search in searches) + 2,
-        inconsistent=inconsistent,
+        sufficient=trials.ask("samples", dataclasses.replace(keep(culprits), weights="fresh"), oracles.indicator).bad,
     )
 
 
-def keeping(kept: tuple[Sample, ...], everything: tuple[Sample, ...]) -> Trial:
-    """The trial that keeps these samples; all of them is the captured step itself."""
-    return Trial() if set(kept) == set(everything) else Trial(keep=tuple(sorted(kept)))
+def keeping(kept: tuple[Sample, ...], everything: tuple[Sample, ...], *, alone: bool = False) -> Trial:
+    """The trial that keeps these samples, `alone` or among healthy ones; all of them is the captured step itself."""
+    return Trial() if set(kept) == set(everything) else Trial(keep=tuple(sorted(kept)), alone=alone)
 
 
 def described(trials: Trials, culprits: Culprits, oracles: Oracles) -> Culprits:
@@ -95,7 +106,7 @@ def described(trials: Trials, culprits: Culprits, oracles: Oracles) -> Culprits:
         if len(trials.content.micro_batches) > 1:
             row["micro_batch"] = sample[0]
         row |= identity(trials, sample)
-        if (sample,) in culprits.sets and trials.content.healthy_micro_batches:
+        if (sample,) in culprits.sets and culprits.replaced:
             row |= stretch(trials, sample, culprits, oracles, row)
         rows.append(row)
     return dataclasses.replace(culprits, described=tuple(rows))

@@ -141,6 +141,15 @@ def test_without_a_healthy_batch_samples_are_dropped_instead(tie):
     assert verdict.details["cause"]["evidence"].endswith("no healthy batch to compare with")
 
 
+def test_a_healthy_batch_that_fails_too_is_not_put_in_anybodys_place(tie):
+    silent = torch.zeros_like(tie.healthy_micro_batches[0][0][0])
+    silent[1:] = tie.healthy_micro_batches[0][0][0][1:]
+    both = dataclasses.replace(tie, healthy_micro_batches=(((silent,), tie.healthy_micro_batches[0][1]),))
+    verdict = bisect(both)
+    assert [s["index"] for s in verdict.samples] == [2]
+    assert verdict.details["samples"]["replaced"] is False
+
+
 def test_a_drift_without_a_bad_batch_is_accumulation():
     verdict = bisect(capture(toy.DivergingSubject(), "DivergingSubject"), subject=toy.DivergingSubject())
     assert (verdict.cause, verdict.component, verdict.samples) == ("accumulation", "<loss>", ())
