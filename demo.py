@@ -26,13 +26,27 @@ def say(line: str = "") -> None:
     print(line, flush=True)
 
 
-def command(package: str, *arguments: str, expect: int) -> None:
-    """Run one of the two programs, its output shown; ends the demo when it does not exit as expected."""
-    name = {"brainbrr": "brainbrr", "brainbrr_debug": "brainbrr-debug"}[package]
-    say(f"\n$ {name} {' '.join(arguments)}")
-    done = subprocess.run([sys.executable, "-m", package, *arguments], check=False)
-    if done.returncode != expect:
-        raise SystemExit(f"demo: {name} {arguments[0]} exited with {done.returncode}; expected {expect}")
+class Command:
+    """One run of one of the two programs, begun at once; `finish` shows it and holds it to its exit code."""
+
+    def __init__(self, program: str, *arguments: str, live: bool = True) -> None:
+        self.title = f"{program} {' '.join(arguments)}"
+        self.program, self.verb = program, arguments[0]
+        if live:
+            say(f"\n$ {self.title}")
+        output = None if live else subprocess.PIPE
+        package = program.replace("-", "_")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", package, *arguments], stdout=output, stderr=output and subprocess.STDOUT, text=True
+        )
+
+    def finish(self, expect: int) -> None:
+        """Wait for the end; ends the demo when the exit code is not the one expected."""
+        printed, _ = self.process.communicate()
+        if printed is not None:
+            say(f"\n$ {self.title}\n{printed}")
+        if self.process.returncode != expect:
+            raise SystemExit(f"demo: {self.program} {self.verb} exited with {self.process.returncode}; not {expect}")
 
 
 def settings(place: Path, seed: int, run: str, *more: str) -> list[str]:
@@ -88,21 +102,21 @@ def main() -> None:
     say(
         "1. As it was: logits are sanitised and nobody looks at gradients. The loss stays plausible, the model is dead."
     )
-    command(
-        "brainbrr", "train", CONFIG,
-        *settings(place, options.seed, "historical", "training.on_nonfinite=sanitize", "training.max_steps=9"),
-        expect=0,
-    )  # fmt: skip
+    historical = settings(place, options.seed, "historical", "training.on_nonfinite=sanitize", "training.max_steps=9")
+    Command("brainbrr", "train", CONFIG, *historical).finish(0)
+
     say("\n2. Under watch: the run stops by itself, before the damage.")
-    command("brainbrr", "train", CONFIG, *settings(place, options.seed, "watched"), expect=1)
+    Command("brainbrr", "train", CONFIG, *settings(place, options.seed, "watched")).finish(1)
     (capture,) = (place / "watched").glob("*/captures/*.h5")
 
     say("\n3. The captured step, repeated bit for bit, and the culprit.")
-    command("brainbrr_debug", "replay", str(capture), "--times", "3", expect=1)
-    command("brainbrr_debug", "bisect", str(capture), expect=0)
+    # The last run needs nothing of these two: it goes on beside them and is shown when they are done.
+    stable = Command("brainbrr", "train", CONFIG, *settings(place, options.seed, "stable", *STABLE), live=False)
+    Command("brainbrr-debug", "replay", str(capture), "--times", "3").finish(1)
+    Command("brainbrr-debug", "bisect", str(capture)).finish(0)
 
     say("\n4. The stable detector trains past the same window.")
-    command("brainbrr", "train", CONFIG, *settings(place, options.seed, "stable", *STABLE), expect=0)
+    stable.finish(0)
     (verdict,) = (place / "watched").glob("*/verdicts/*.json")
     wrong = objections(json.loads(verdict.read_text()), place)
     say("\n" + ("\n".join(f"demo: {line}" for line in wrong) or "demo: the verdict is the expected one"))
