@@ -8,28 +8,22 @@ cause, what does not is acquitted.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import itertools
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from brainbrr_debug.mechanisms import explain, sentence
+from brainbrr_debug.investigation import investigate, not_reproduced, without_proof
 from brainbrr_debug.records import Origin
 from brainbrr_debug.subject import Batch, Run, Step, plain_step
 from brainbrr_debug.tracing import harm
 from brainbrr_debug.tracing.births import tensors_in
-from brainbrr_debug.tracing.events import Intervention, names_of
-from brainbrr_debug.tracing.finiteness import kind_name, kinds
+from brainbrr_debug.tracing.finiteness import kinds
 from brainbrr_debug.tracing.harm import Symptom
 from brainbrr_debug.tracing.history import History, Moment
 from brainbrr_debug.tracing.memento import Memento, Path
-from brainbrr_debug.tracing.proof import Conviction, Court, suspect_first
 from brainbrr_debug.tracing.reenactment import Reenactment, Scope, Stage, Unobserved
-
-PATIENCE = 40.0  # seconds after which suspects are no longer tried
 
 
 def diagnose(
@@ -90,63 +84,10 @@ def trace_step(
 
     stage = Stage(model=run.model, optimizer=run.optimizer, batches=micro_batches, play=play, start=start)
     try:
-        finding = _investigate(stage)
-        return Origin(healthy=True) if finding is None else _origin(finding, number)
+        diagnosis = investigate(stage)
+        return Origin(healthy=True) if diagnosis is None else diagnosis.origin(number)
     finally:
         start.restore()
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Finding:
-    conviction: Conviction
-    mechanism: str
-    explanation: str
-    replays: int
-
-
-def _investigate(stage: Stage) -> _Finding | None:
-    """The culprit of a step; None if it does no harm. Raises the step's own exception if nothing bad caused it."""
-    reenactment = Reenactment(stage)
-    baseline = reenactment.replay()
-    if baseline.healthy:
-        return None
-    court = Court(reenactment, baseline, deadline=time.monotonic() + PATIENCE)
-    conviction = court.convict()
-    if baseline.error is not None and (conviction is None or conviction.proof != "healed"):
-        raise baseline.error
-    if conviction is None or _only_on_purpose(conviction, baseline.symptoms):
-        return None
-    replays = reenactment.count
-    event = conviction.event
-    evidence = None
-    if event.arrival is None and not event.deliberate:
-        evidence = reenactment.replay(Intervention(names=names_of([event])), watched=event).evidence
-    with torch.no_grad():
-        told = explain(event, evidence, model=stage.model, optimizer=stage.optimizer, batches=stage.batches)
-    return _Finding(conviction=conviction, mechanism=told.mechanism, explanation=sentence(event, told), replays=replays)
-
-
-def _only_on_purpose(conviction: Conviction, symptoms: Sequence[Symptom]) -> bool:
-    """A constant that somebody wrote into a buffer or a state on purpose (a mask of −inf) does no harm there."""
-    return conviction.event.deliberate and all(s.what in ("buffer", "optimizer state") for s in symptoms)
-
-
-def _origin(finding: _Finding, step: int) -> Origin:
-    event = finding.conviction.event
-    return Origin(
-        healthy=False,
-        step=step,
-        phase=event.phase,
-        module=event.module,
-        op=event.op,
-        node=event.node if event.phase == "backward" else None,
-        kind=kind_name(event.found),
-        location=None if event.phase == "data" else event.location,
-        mechanism=finding.mechanism,
-        explanation=finding.explanation,
-        proof=finding.conviction.proof,
-        replays=finding.replays,
-    )
 
 
 class _Session:
@@ -186,7 +127,7 @@ class _Session:
         if origin is None and error is not None:
             raise error
         if origin is None and any(symptom.what != "buffer" for symptom in symptoms):
-            return _not_reproduced(number, symptoms)
+            return not_reproduced(number, symptoms)
         return origin
 
     def _step_under_trace(self, moment: Moment, known: frozenset[str]) -> Origin | None:
@@ -202,30 +143,23 @@ class _Session:
                 return self._trace(moment, known)
         finally:
             after.restore()
-        conviction = suspect_first(first)
-        if conviction is None and first.error is not None:
+        diagnosis = without_proof(reenactment, first)
+        if diagnosis is None and first.error is not None:
             raise first.error
-        if conviction is None:
-            return _not_reproduced(moment.step, first.symptoms)
-        told = explain(conviction.event, None, model=stage.model, optimizer=stage.optimizer, batches=stage.batches)
-        explanation = sentence(conviction.event, told)
-        finding = _Finding(
-            conviction=conviction, mechanism=told.mechanism, explanation=explanation, replays=reenactment.count
-        )
-        return _origin(finding, moment.step)
+        return not_reproduced(moment.step, first.symptoms) if diagnosis is None else diagnosis.origin(moment.step)
 
     def _trace(self, moment: Moment, known: frozenset[str]) -> Origin | None:
         """The origin of the harm in a step, in that step or in an earlier one that it goes back to."""
-        finding = _investigate(self._stage(moment, known))
-        while finding is not None and (arrival := finding.conviction.event.arrival) is not None:
+        found = investigate(self._stage(moment, known))
+        while found is not None and (arrival := found.conviction.event.arrival) is not None:
             birthday = self._history.birthday(arrival)
             if birthday is None or birthday.moment.step >= moment.step:
                 break
-            earlier = _investigate(self._stage(birthday.moment, known, path=birthday.path))
+            earlier = investigate(self._stage(birthday.moment, known, path=birthday.path))
             if earlier is None:
                 break
-            finding, moment = earlier, birthday.moment
-        return None if finding is None else _origin(finding, moment.step)
+            found, moment = earlier, birthday.moment
+        return None if found is None else found.origin(moment.step)
 
     def _stage(self, moment: Moment, known: frozenset[str], path: Path | None = None) -> Stage:
         return Stage(
@@ -268,20 +202,6 @@ class _Session:
         scope.enter("optimizer")
         self._optimizer.step()
         return symptoms
-
-
-def _not_reproduced(step: int, symptoms: Sequence[Symptom]) -> Origin:
-    seen = ", ".join(f"{symptom.what} {symptom.name}" for symptom in symptoms[:3])
-    return Origin(
-        healthy=False,
-        step=step,
-        kind=kind_name(symptoms[0].found),
-        mechanism="not-reproduced",
-        explanation=f"Step {step} ended with a non-finite {seen}, but not when it was run again from the same state: "
-        "something outside of model, optimizer, loss, batch and random generators decides.",
-        proof="first event",
-        replays=1,
-    )
 
 
 def _loss_symptoms(loss: Any) -> list[Symptom]:

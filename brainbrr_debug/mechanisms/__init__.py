@@ -88,9 +88,13 @@ def sentence(event: Event, found: Explanation) -> str:
     )
     what = f"{event.op} in {where}" + (f" ({event.location})" if event.location else "")
     if event.arrival is not None:
-        return f"{MECHANISMS[found.mechanism]}: {found.seen}.".capitalize()
-    gave = "turns a finite gradient into" if event.node else "turns finite numbers into"
-    return f"{what} {gave} {kind_name(event.found)}: {MECHANISMS[found.mechanism]}; {found.seen}."
+        return _capital(f"{MECHANISMS[found.mechanism]}: {found.seen}.")
+    gave = f"the gradient through {what}" if event.phase == "backward" else what
+    return _capital(f"{gave} becomes {kind_name(event.found)}: {MECHANISMS[found.mechanism]}; {found.seen}.")
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:] if text.startswith(("the ", "a ", "an ")) else text
 
 
 def _arrival(

@@ -45,7 +45,7 @@ class BackwardWatch:
         handles = [handle for node in _nodes_below(roots) for handle in self._hook(node)]
         outer = tracer.in_node
         tracer.engine_depth += 1
-        tracer.in_node = False
+        tracer.in_node = not tracer.intervention.between_nodes
         try:
             yield
         finally:
@@ -56,17 +56,19 @@ class BackwardWatch:
 
     def _hook(self, node: Node) -> Iterator[Any]:
         accumulates = node.name() == "torch::autograd::AccumulateGrad"
+        intervention = self._tracer.intervention
 
         def enter(gradients: Gradients) -> None:
             self._tracer.in_node = not accumulates
             self._place(node)
 
         def leave(produced: Gradients, received: Gradients) -> Gradients | None:
-            self._tracer.in_node = False
+            self._tracer.in_node = not intervention.between_nodes
             return self._judge(node, produced, received)
 
-        yield node.register_prehook(enter)
-        if not accumulates:
+        if intervention.between_nodes:
+            yield node.register_prehook(enter)
+        if not accumulates and (intervention.names is None or node.name() in intervention.names):
             yield node.register_hook(leave)
 
     def _place(self, node: Node) -> None:

@@ -30,6 +30,10 @@ _UNINITIALISED = frozenset({
     "resize_as_",
 })  # fmt: skip
 _UNDECLARED = frozenset({"running_mean", "running_var"})  # batch norms write to these and do not say so
+_TRANSPORTS = frozenset({  # move elements about and compute nothing with them
+    "clone", "copy_", "cat", "stack", "index", "index_select", "gather", "repeat", "flip", "roll", "neg", "abs", "relu",
+    "threshold_backward", "embedding", "select_backward", "slice_backward", "triu", "tril", "contiguous", "new_zeros",
+})  # fmt: skip
 _STAND_IN = 0.5  # inside every domain, and nobody's neutral element
 
 
@@ -44,6 +48,7 @@ class Signature:
     random: bool
     fill: bool
     uninitialised: bool
+    transport: bool
 
 
 @dataclasses.dataclass(slots=True)
@@ -80,6 +85,7 @@ def signature(func: Any) -> Signature:
         random=torch.Tag.nondeterministic_seeded in func.tags,
         fill=short in _FILLS,
         uninitialised=short in _UNINITIALISED,
+        transport=short in _TRANSPORTS,
     )
 
 
@@ -121,6 +127,8 @@ def find_births(
     `past` maps the id of a mutated argument to a copy of what it held before. `read_out` are the kinds of number that
     the program has read out of bad tensors before (`.item()`): such a number among the arguments is nobody's birth.
     """
+    if sign.transport:
+        return None
     inputs = list(_inputs(sign, args, kwargs, past))
     tensor_kinds = 0
     for tensor in inputs:

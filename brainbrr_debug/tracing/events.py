@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Sequence
+from typing import Any
 
 import torch
 
@@ -59,9 +60,13 @@ class Event:
         return (self.phase, self.module, self.op, self.node, self.location)
 
 
-def names_of(events: Iterable[Event]) -> frozenset[str]:
-    """Names of the operations and nodes in which the `events` were born."""
-    return frozenset(str(event.key[2]) for event in events if event.arrival is None)
+def attention_to(events: Sequence[Event]) -> dict[str, Any]:
+    """What an Intervention has to look at in order to meet the `events` again."""
+    born = [event for event in events if event.arrival is None]
+    return {
+        "names": frozenset(str(event.key[2]) for event in born),
+        "between_nodes": any(event.phase == "backward" and event.key[0] == "op" for event in born),
+    }
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +75,8 @@ class Intervention:
 
     Those with a key in `keys`, those at a site in `sites`, and all up to position `until` (None: none) that are not in
     `spared`, deliberate ones among them only if `deliberate`. Where `names` is given, only operations and nodes of
-    these names need be looked at: everything else runs at full speed.
+    these names need be looked at, and operations between backward nodes only if `between_nodes`: everything else runs
+    at full speed.
     """
 
     keys: frozenset[Key] = frozenset()
@@ -80,6 +86,7 @@ class Intervention:
     deliberate: bool = False
     filling: Filling = "varied"
     names: frozenset[str] | None = None
+    between_nodes: bool = True
 
     def looks_at(self, name: str, position: int) -> bool:
         """Whether an operation or node of this name can have a birth that matters."""

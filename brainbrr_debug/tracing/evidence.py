@@ -77,9 +77,10 @@ class Collector:
     def note(
         self, index: int, sign: Signature, args: Any, kwargs: Any, result: Any, past: Mapping[int, torch.Tensor]
     ) -> None:
-        """An operation has run."""
+        """An operation has run; inside, no operation is traced."""
         if index == self.watched:
-            self._keep(sign, args, kwargs, result, past)
+            with torch.no_grad():
+                self._keep(sign, args, kwargs, result, past)
         made = self._description(sign.name, args, kwargs)
         for tensor in tensors_in(result):
             self._producers[storage_key(tensor)] = made

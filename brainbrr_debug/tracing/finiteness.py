@@ -94,17 +94,12 @@ def _dense_kinds(part: torch.Tensor) -> int:
     if part.numel() == 0:
         return 0
     part = _readable(part)
-    # A sum cannot be finite when an element is not; the reverse (finite elements, overflowing sum) is settled below.
-    if _sum_is_finite(part):
+    # A sum cannot be finite when an element is not, nor free of NaN when one is; finite elements may overflow it.
+    total = (part.sum(dtype=torch.float32) if part.dtype in (torch.float16, torch.bfloat16) else part.sum()).item()
+    if is_finite_number(total):
         return 0
-    if bool(torch.isfinite(part).all()):
-        return 0
-    return (NAN if bool(torch.isnan(part).any()) else 0) | (INF if bool(torch.isinf(part).any()) else 0)
-
-
-def _sum_is_finite(part: torch.Tensor) -> bool:
-    total = part.sum(dtype=torch.float32) if part.dtype in (torch.float16, torch.bfloat16) else part.sum()
-    return is_finite_number(total.item())
+    infinite = INF if bool(torch.isinf(part).any()) else 0
+    return infinite | (NAN if total != total and bool(torch.isnan(part).any()) else 0)
 
 
 def _readable(part: torch.Tensor) -> torch.Tensor:

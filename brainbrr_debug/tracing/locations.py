@@ -82,6 +82,8 @@ class Locator:
             else:
                 self._look(frame, found)
             frame = frame.f_back
+        if frame is None:  # a thread of the autograd engine: its stack begins inside a backward pass
+            found.leave_engine()
         return found.place()
 
     def owner_of(self, parameter: torch.Tensor) -> str:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import Literal
 
-from brainbrr_debug.tracing.events import Event, Intervention, Key, Site, names_of
+from brainbrr_debug.tracing.events import Event, Intervention, Key, Site, attention_to
 from brainbrr_debug.tracing.finiteness import Filling
 from brainbrr_debug.tracing.reenactment import Reenactment, Replay
 
@@ -59,8 +59,11 @@ class Court:
                 break
         return Conviction(event=everyone[0], proof="first event")
 
-    def _acquitted_before(self, culprit: Event) -> tuple[Event, ...]:
-        return tuple(event for event in self._acquitted.values() if event.key != culprit.key)
+    def _acquitted_before(self, culprit: Event, together: Sequence[Event] = ()) -> tuple[Event, ...]:
+        """Those who came before the culprit and whose removal did not heal."""
+        guilty = {event.site for event in (culprit, *together)}
+        earlier = (event for event in self._acquitted.values() if event.position < culprit.position)
+        return tuple(event for event in earlier if event.site not in guilty)
 
     def _late(self) -> bool:
         return time.monotonic() > self._deadline
@@ -75,7 +78,7 @@ class Court:
         for event in group:
             if self._late():
                 return None
-            alone = Intervention(keys=frozenset({event.key}), filling=filling, names=names_of([event]))
+            alone = Intervention(keys=frozenset({event.key}), filling=filling, **attention_to([event]))
             if self._heals(alone):
                 return Conviction(event=event, proof="healed", acquitted=self._acquitted_before(event))
             self._acquitted.setdefault(event.key, event)
@@ -114,19 +117,20 @@ class Court:
             return None
         known = {event.key: event for event in self._baseline.events}
         first = known.get(together[0].key, together[0])  # unpatched, it shows what it does
-        return Conviction(event=first, proof="healed", together=together[1:], acquitted=self._acquitted_before(first))
+        acquitted = self._acquitted_before(first, together)
+        return Conviction(event=first, proof="healed", together=together[1:], acquitted=acquitted)
 
     def _needed_sites(self, patched: Sequence[Event], filling: Filling) -> frozenset[Site]:
         sites = list(dict.fromkeys(event.site for event in patched))
         if len(sites) > _MOST_SITES:
             return frozenset(sites)
         kept = frozenset(sites)
-        names = names_of(patched)
+        attention = attention_to(patched)
         for site in reversed(sites):
             if self._late():
                 break
             without = kept - {site}
-            if without and self._heals(Intervention(sites=without, filling=filling, names=names)):
+            if without and self._heals(Intervention(sites=without, filling=filling, **attention)):
                 kept = without
         return kept
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -69,7 +70,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._region: str = ""
         self._lineage: dict[int, frozenset[int]] = {}
         self._records: dict[int, list[Record]] = {}
-        self._sequence = _sequence_number()
+        self._sequences = {threading.get_ident(): _sequence_number()}  # every thread counts by itself
         self._signatures: dict[Any, Signature] = {}
         self._running: list[torch.Tensor] | None = None
         self._read_out = 0
@@ -173,25 +174,33 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if not sign.view:
             self._note_reads(sign, given, mutated)
         looked_at = not sign.view and self.intervention.looks_at(sign.name, index)
-        if not looked_at and self.collector is None:
-            return func(*args, **kwargs)
-        with self.aside():
-            past = {id(tensor): tensor.detach().clone() for tensor in mutated if values(tensor)}
+        # Part of a backward formula, then, and not of a forward pass that is run once more in it.
+        formula = self.in_node and not torch.is_grad_enabled()
+        past: dict[int, torch.Tensor] = {}
+        if mutated and (
+            (looked_at and not formula) or (self.collector is not None and self.collector.watched == index)
+        ):
+            with torch.no_grad():
+                past = {id(tensor): tensor.detach().clone() for tensor in mutated if values(tensor)}
         self._running = given
         result = func(*args, **kwargs)
         self._running = None
-        with self.aside():
-            self._after(func, sign, index, record, args, kwargs, result, mutated, past)
+        if self.collector is not None:
+            self.collector.note(index, sign, args, kwargs, result, past)
+        if looked_at:
+            with torch.no_grad():
+                self._after(func, sign, index, record, args, kwargs, result, mutated, past, formula)
         return result
 
     def _record(self, sign: Signature, index: int, mutated: list[torch.Tensor]) -> Record | None:
         """A record when autograd has just made a node for this operation."""
-        sequence = _sequence_number()
+        sequence, thread = _sequence_number(), threading.get_ident()
+        last = self._sequences.get(thread, 0)
         # In place, a copy of what will be overwritten may be dispatched between the node's making and the operation.
-        again = sequence == self._sequence and any(tensor.requires_grad for tensor in mutated)
-        if sequence <= self._sequence and not again:
+        again = sequence == last and any(tensor.requires_grad for tensor in mutated)
+        if sequence <= last and not again:
             return None
-        self._sequence = sequence
+        self._sequences[thread] = sequence
         place = self._place(index, sign.name)
         record = Record(
             index=index,
@@ -222,10 +231,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _after(
         self, func: Any, sign: Signature, index: int, record: Record | None, args: Any, kwargs: Any, result: Any,
-        mutated: list[torch.Tensor], past: dict[int, torch.Tensor],
+        mutated: list[torch.Tensor], past: dict[int, torch.Tensor], formula: bool,
     ) -> None:  # fmt: skip
-        if self.collector is not None:
-            self.collector.note(index, sign, args, kwargs, result, past)
         outputs = [*tensors_in(result), *mutated]
         bad = [(place, tensor) for place, tensor in enumerate(outputs) if kinds(tensor)]
         scalars = scalar_kinds_in(result)
@@ -238,10 +245,10 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if scalars:  # `.item()` of a bad tensor: from here on the number travels through Python
             self._read_out |= scalars
             self._read_out_lineage |= parents
-        born = find_births(func, sign, args, kwargs, bad, past, self._read_out) if bad else None
         lineage = parents
-        if born is not None:
-            lineage = self._judge(born, sign, index, parents)
+        if bad and not formula:
+            born = find_births(func, sign, args, kwargs, bad, past, self._read_out)
+            lineage = parents if born is None else self._judge(born, sign, index, parents)
         for _, tensor in bad:
             self._reach(tensor, lineage)
         self._name_arrivals(lineage, sign, index)
