@@ -112,7 +112,8 @@ def _ask(trials: Trials, answers: Answers) -> None:
     with _timed(answers, "cause"):
         answers.cause = data_or_weights(trials, oracles)
     matrix = answers.cause
-    if matrix is None or matrix.cause in ("batch", "rng", None) or matrix.everything_fails:
+    everything = matrix is not None and matrix.everything_fails and matrix.cause != "rng"
+    if matrix is None or matrix.cause in ("batch", None) or everything:
         with _timed(answers, "samples"):
             passes = matrix is None or matrix.bad("before", "healthy") is not True
             answers.samples = which_samples(trials, oracles, healthy_passes=passes)
@@ -229,7 +230,7 @@ def _details(trials: Trials, answers: Answers) -> dict[str, Any]:
             "replaced": found.replaced,
         }
     if answers.operation is not None:
-        details["operation"] = {"traced_on": "the culprit samples" if answers.operation.cut_down else "the whole step"}
+        details["operation"] = {"cut_down": answers.operation.cut_down}
     if answers.component is not None:
         details["component"] = _component_details(answers.component)
     if answers.alone is not None:

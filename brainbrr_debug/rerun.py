@@ -25,7 +25,8 @@ from brainbrr_debug.training_state import TrainingState, collect_state, load_sta
 from brainbrr_debug.trial import caused_by_nonfinite, one_line
 
 CANDIDATES = 4
-"""So many later batches are tried when the very first step fails and nothing healthy went before."""
+"""So many later batches are tried when the very first step fails and nothing healthy went before. When all of them fail
+the next one is kept: it then shows that every batch does."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,14 +109,16 @@ def _snapshot(run: Run) -> TrainingState:
 
 
 def _later_healthy(run: Run, start: _Start, batches: Iterator[Batch], first: int) -> tuple[int, Batch] | None:
-    """The first of the next few batches with which the failing step would have been healthy."""
+    """The first of the next few batches with which the failing step would have been healthy; else the next."""
+    first_of_all: tuple[int, Batch] | None = None
     for place, batch in enumerate(itertools.islice(batches, CANDIDATES), start=first):
         load_state(start.state, run.model, run.optimizer, run.extra_state)
         start.rng.restore()
         kept = copied(batch)
         if harm(_do(run, batch)).outcome is Outcome.GOOD:
             return place, kept
-    return None
+        first_of_all = first_of_all or (place, kept)
+    return first_of_all
 
 
 def _capture(

@@ -6,6 +6,7 @@ Where answers disagree the sentence says so; it never smooths over.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from brainbrr_debug.records import Origin, Verdict
@@ -19,6 +20,12 @@ _CAUSES = {
     "accumulation": "a drift over many steps",
     "hardware": "something outside the program: repeats of the same step differ",
 }
+
+
+def nearby(location: str) -> str:
+    """ "path:line" relative to the working directory where it lies below it: shorter, and nobody's home is told."""
+    path = Path(location)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else location
 
 
 def tell(verdict: Verdict) -> str:
@@ -73,8 +80,13 @@ def place(origin: Origin | Mapping[str, Any]) -> str:
     """The operation and where it stands: "aten::_linalg_eigh in graph.pe (models/laplacian.py:88)"."""
     found = origin.to_dict() if isinstance(origin, Origin) else origin
     module = found["module"] if found["module"] else "the root module"
-    location = f" ({found['location']})" if found["location"] else ""
+    location = f" ({nearby(found['location'])})" if found["location"] else ""
     return f"{found['op']} in {module}{location}"
+
+
+def component_name(component: str | None) -> str:
+    """A component in words: "" is the root module."""
+    return "–" if component is None else component or "the root module"
 
 
 def sample_name(sample: Mapping[str, Any]) -> str:
@@ -112,7 +124,9 @@ def _where(verdict: Verdict) -> str:
         return f"Step {verdict.step} fails{named}; no operation could be made responsible."
     kind = {"nan": "NaN", "inf": "infinite"}.get(origin.kind or "", "not finite")
     if origin.explanation:
-        return f"Step {verdict.step}, phase {origin.phase}: {origin.explanation.rstrip('.')}."
+        cut = verdict.details.get("operation", {}).get("cut_down")
+        note = " (traced on the culprit samples alone)" if cut else ""
+        return f"Step {verdict.step}, phase {origin.phase}: {origin.explanation.rstrip('.')}{note}."
     if origin.phase == "data":
         return f"Step {verdict.step}: the data ({origin.module}) came in {kind}."
     what = {"backward": "the gradient of ", "optimizer": "the update by "}.get(origin.phase or "", "")

@@ -27,7 +27,7 @@ from brainbrr_debug.trials import Result, Trials
 
 GROWTH = 10.0
 """So many times larger must losses or gradient norms have become for "accumulation"; its square in a short history."""
-RESEEDED = (1, 2)
+RESEEDED = (1, 2, 3)
 KINDS: tuple[Weights, ...] = ("before", "fresh", "after")
 
 
@@ -71,19 +71,30 @@ def data_or_weights(trials: Trials, oracles: Oracles) -> Matrix:
     captured = cells[cell_name("before", "this")].observation
     if captured is not None and only_the_update(captured):
         return _optimizer(trials, oracles, cells)
-    reseeded_heals = True
-    for seed in RESEEDED:
-        if reseeded_heals:
-            result = trials.ask("cause", Trial(generator=seed), oracles.indicator)
-            cells[f"other random numbers ({seed})"] = result
-            reseeded_heals = result.outcome is Outcome.GOOD
+    reseeded = _reseed(trials, oracles, insist=bool(outcomes.get(cell_name("before", "healthy"))))
+    cells |= {f"other random numbers ({seed})": result for seed, result in zip(RESEEDED, reseeded, strict=False)}
     cause, evidence, both = judge(
         outcomes,
-        reseeded_heals=reseeded_heals,
+        reseeded_heals=_heals(reseeded, some=bool(outcomes.get(cell_name("before", "healthy")))),
         poisoned=poisoned(trials.content.model_state),
         grew=growth(trials.content.readings),
     )
     return Matrix(cause=cause, evidence=evidence, cells=cells, only_these_weights=both)
+
+
+def _reseed(trials: Trials, oracles: Oracles, *, insist: bool) -> list[Result]:
+    """The captured step with other random numbers, until one of them fails; with `insist`, all of them."""
+    results: list[Result] = []
+    for seed in RESEEDED:
+        if insist or not any(result.bad for result in results):
+            results.append(trials.ask("cause", Trial(generator=seed), oracles.indicator))
+    return results
+
+
+def _heals(reseeded: list[Result], *, some: bool) -> bool:
+    """All of them heal; or `some`, where the captured random numbers break the healthy batch as well."""
+    good = [result.outcome is Outcome.GOOD for result in reseeded]
+    return bool(good) and (any(good) if some else all(good))
 
 
 def judge(
@@ -99,8 +110,6 @@ def judge(
     if not this:
         return None, "the captured step does not fail by itself", False
     if healthy is None:
-        if fresh:
-            return "batch", "fresh weights fail on it too; there is no healthy batch to compare with", False
         return None, "there is no healthy batch to compare with", False
     if not healthy:
         if fresh is None:

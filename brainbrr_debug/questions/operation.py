@@ -29,7 +29,7 @@ def which_operation(trials: Trials, oracles: Oracles, samples: tuple[Sample, ...
         small = Trial(keep=samples, alone=True)
         if trials.ask("operation", small, oracles.harm).bad:
             origin = _trace(trials, small)
-            if not origin.healthy:
+            if not origin.healthy and origin.phase != "data":  # data is named by its place in the whole batch
                 return Operation(origin=origin, cut_down=True)
     return Operation(origin=_trace(trials, Trial()), cut_down=False)
 

@@ -138,8 +138,6 @@ def _play(module: torch.nn.Module, call: _Call, threshold: float) -> Alone:
     given = [x for x in tree_leaves((call.args, call.kwargs)) if isinstance(x, torch.Tensor)]
     if not all(finiteness(x).finite for x in given):
         return Alone(fails=False, reason="its input was not finite already")
-    if not all(finiteness(x).finite for x in call.upstream.values()):
-        return Alone(fails=False, reason="the gradient that came to it was not finite already")
     seen = Decompositions(Ledger(), {})
     seen.attach(lambda function: function)
     seen.step = 0
@@ -159,9 +157,14 @@ def _judge(module: torch.nn.Module, call: _Call, seen: Decompositions, threshold
     args, kwargs = tree_map(lambda x: x.clone() if isinstance(x, torch.Tensor) else x, leaves)
     with torch.autocast(call.device, dtype=call.autocast, enabled=call.autocast is not None):
         outputs = tree_leaves(module(*args, **kwargs))
-    nan = sum(finiteness(x).nan for x in outputs if isinstance(x, torch.Tensor))
-    if nan:
-        return Alone(fails=True, reason=f"{nan} of its outputs are NaN by itself")
+    found = [finiteness(x) for x in outputs if isinstance(x, torch.Tensor)]
+    nan, inf = sum(f.nan for f in found), sum(f.inf for f in found)
+    spoiled = not all(finiteness(x).finite for x in call.upstream.values())
+    # An infinity that was masked further on did no harm; the gradient that came back tells.
+    if nan or (inf and spoiled):
+        return Alone(fails=True, reason=f"{nan + inf} of its outputs are not finite by itself")
+    if spoiled:
+        return Alone(fails=False, reason="the gradient that came to it was not finite already")
     pairs = [(outputs[place], gradient) for place, gradient in call.upstream.items() if outputs[place].requires_grad]
     if pairs:
         torch.autograd.backward([x for x, _ in pairs], [gradient for _, gradient in pairs])

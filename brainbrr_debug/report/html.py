@@ -14,7 +14,7 @@ from brainbrr_debug.report.chart import chart
 from brainbrr_debug.report.material import Material
 from brainbrr_debug.report.style import CSS
 from brainbrr_debug.report.text import repair_words
-from brainbrr_debug.sentence import electrodes, sample_name, yes_no
+from brainbrr_debug.sentence import component_name, electrodes, nearby, sample_name, yes_no
 
 TITLES = {LOSS: "Loss", GRADIENT_NORM: "Gradient norm before clipping", EIGENGAP: "Smallest relative eigengap"}
 
@@ -75,8 +75,11 @@ def _facts(verdict: Mapping[str, Any]) -> Iterable[Sequence[str]]:
     origin, details = verdict["origin"], verdict.get("details", {})
     stable, replay = verdict["stable"], verdict["replay"]
     manner = "bit for bit" if details.get("replay", {}).get("bit_exact") else "within a tolerance"
-    yield "component", _code(verdict["component"] or "–")
-    yield "operation", f"{_code(origin['op'])} in phase {escape(str(origin['phase']))}, {_code(origin['location'])}"
+    yield "component", _code(component_name(verdict["component"]))
+    yield (
+        "operation",
+        f"{_code(origin['op'])} in phase {escape(str(origin['phase']))}, {_code(nearby(str(origin['location'])))}",
+    )
     yield "mechanism", escape(str(verdict["mechanism"] or "–"))
     evidence = details.get("cause", {}).get("evidence", "")
     yield "cause", f"{escape(str(verdict['cause'] or '–'))} <span class='dim'>{escape(evidence)}</span>"

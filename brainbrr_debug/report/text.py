@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from brainbrr_debug.report.material import Material
-from brainbrr_debug.sentence import electrodes, place, sample_name, yes_no
+from brainbrr_debug.sentence import component_name, electrodes, nearby, place, sample_name, yes_no
 
 LABEL = 11  # width of the first column
 
@@ -104,8 +104,8 @@ def columns(rows: Sequence[Sequence[str]]) -> list[str]:
 def _facts(verdict: Mapping[str, Any]) -> Iterable[str]:
     origin, replay, details = verdict["origin"], verdict["replay"], verdict.get("details", {})
     yield row("step", str(verdict["step"]))
-    yield row("component", str(verdict["component"] or "–"))
-    yield row("operation", str(origin["op"]), str(origin["phase"]), str(origin["location"] or ""))
+    yield row("component", component_name(verdict["component"]))
+    yield row("operation", str(origin["op"]), str(origin["phase"]), nearby(str(origin["location"] or "")))
     yield row("mechanism", str(verdict["mechanism"] or "–"))
     yield row("cause", str(verdict["cause"] or "–"), details.get("cause", {}).get("evidence", ""))
     for sample in verdict["samples"]:

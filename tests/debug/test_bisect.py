@@ -138,7 +138,8 @@ def test_without_a_healthy_batch_samples_are_dropped_instead(tie):
     verdict = bisect(alone)
     assert [s["index"] for s in verdict.samples] == [2]
     assert verdict.necessary is True
-    assert verdict.details["cause"]["evidence"].endswith("no healthy batch to compare with")
+    assert verdict.cause == "batch"
+    assert verdict.details["cause"]["evidence"] == "without the named samples the step passes"
 
 
 def test_a_healthy_batch_that_fails_too_is_not_put_in_anybodys_place(tie):
@@ -176,9 +177,38 @@ def test_a_broken_optimizer_state_is_the_optimizer():
     assert (content.step, verdict.cause, verdict.origin.phase) == (2, "optimizer", "optimizer")
 
 
-def test_a_healthy_subject_is_left_alone():
-    rerun = run_until_harm(toy.HealthySubject(), "toy_subjects:HealthySubject")
-    assert (rerun.steps, rerun.content) == (6, None)
+def test_random_numbers_are_the_cause_where_others_heal():
+    subject = toy.RandomSubject()
+    verdict = bisect(capture(subject), subject=subject)
+    assert (verdict.cause, verdict.samples) == ("rng", ())
+    assert "with other random numbers" in verdict.sentence
+
+
+def test_an_explosion_at_initialisation_is_the_weights():
+    subject = toy.ExplodingSubject()
+    verdict = bisect(capture(subject), subject=subject)
+    assert (verdict.step, verdict.cause, verdict.samples) == (0, "weights", ())
+    assert verdict.origin.phase == "forward"
+    assert verdict.component == verdict.origin.module
+    assert verdict.necessary and verdict.sufficient
+    assert verdict.repairs[0]["changes"] == {"small": True}
+
+
+def test_a_wrong_kernel_is_the_component_and_its_input_the_batch():
+    subject = toy.KernelSubject()
+    verdict = bisect(capture(subject), subject=subject)
+    assert (verdict.component, verdict.cause) == ("1", "batch")
+    assert [sample["index"] for sample in verdict.samples] == [3]
+    assert verdict.origin.op == "WrongBackward"
+    assert verdict.necessary and verdict.sufficient
+    assert [repair["changes"] for repair in verdict.repairs] == [{"kernel": "torch"}]
+    assert verdict.stable["k"] >= 6  # large inputs overflow with nearly all weights
+
+
+@pytest.mark.parametrize(("name", "steps"), [("HealthySubject", 6), ("MaskedSubject", 8)])
+def test_a_healthy_subject_is_left_alone(name, steps):
+    rerun = run_until_harm(getattr(toy, name)(), f"toy_subjects:{name}")
+    assert (rerun.steps, rerun.content) == (steps, None)
 
 
 def test_a_healthy_captured_step_is_said_to_be_healthy(tie):

@@ -200,7 +200,7 @@ def test_a_gap_through_which_no_gradient_flows_leads_nowhere():
         (True, True, False, False, "weights"),
         (True, True, True, True, "weights"),
         (True, True, True, False, "batch"),
-        (True, None, True, None, "batch"),
+        (True, None, True, None, None),
         (True, None, False, None, None),
         (False, False, False, False, None),
     ],

@@ -170,3 +170,126 @@ def sanitizing(run):
 
     plain = plain_step(run)
     return lambda micro_batches, gate: plain(micro_batches, Cleaning(gate))
+
+
+class PlainSubject:
+    """A model and its batches, nothing to switch and nothing to identify; subclasses say what goes wrong."""
+
+    steps = 8
+    loss = staticmethod(nn.functional.mse_loss)
+
+    def build(self, seed, switches):
+        torch.manual_seed(seed)
+        model = self.model(switches)
+        return Run(
+            model=model,
+            optimizer=torch.optim.Adam(model.parameters()),
+            loss_fn=self.loss,
+            batches=self.batches(torch.Generator().manual_seed(seed)),
+        )
+
+    def batches(self, generator):
+        for step in range(self.steps):
+            signal, target = torch.randn(4, 8, generator=generator), torch.randn(4, 1, generator=generator)
+            yield (self.spoiled(step, signal),), target
+
+    def spoiled(self, step, signal):
+        return signal
+
+    def switches(self):
+        return {}
+
+    def identify(self, batch_index, sample_index):
+        raise LookupError("nobody knows")
+
+
+class RandomSubject(PlainSubject):
+    """Now and then a random draw keeps no element of the mean."""
+
+    steps = 60
+
+    class Keep(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(8, 1)
+
+        def forward(self, signal):
+            keep = (torch.rand(len(signal), 1) < 0.4).float()
+            return self.linear(signal) + (self.linear(signal) * keep).sum() / keep.sum()
+
+    def model(self, switches):
+        return self.Keep()
+
+
+class ExplodingSubject(PlainSubject):
+    """Overflows at initialisation, whatever the batch."""
+
+    def model(self, switches):
+        model = nn.Sequential(*[nn.Linear(8, 8) for _ in range(30)], nn.Linear(8, 1))
+        if not switches.get("small"):
+            for layer in model:
+                layer.weight.data.mul_(300)
+        return model
+
+    def switches(self):
+        return {"small": Switch(values=(False, True), safe=True, keeps_weights=False)}
+
+
+class WrongBackward(torch.autograd.Function):
+    """softplus with exp(x)/(1+exp(x)) as its derivative: inf/inf for large x."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return nn.functional.softplus(x)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (x,) = ctx.saved_tensors
+        return gradient * x.exp() / (1 + x.exp())
+
+
+class KernelSubject(PlainSubject):
+    """A hand-written backward that is wrong for large inputs, and a batch that has some."""
+
+    class Softplus(nn.Module):
+        def __init__(self, kernel):
+            super().__init__()
+            self.kernel = kernel
+
+        def forward(self, x):
+            return nn.functional.softplus(x) if self.kernel == "torch" else WrongBackward.apply(x)
+
+    def model(self, switches):
+        return nn.Sequential(nn.Linear(8, 8), self.Softplus(switches.get("kernel", "own")), nn.Linear(8, 1))
+
+    def spoiled(self, step, signal):
+        if step == 5:
+            signal[3] *= 1000
+        return signal
+
+    def switches(self):
+        return {
+            "kernel": Switch(values=("own", "torch"), safe="torch", component="1"),
+            "unread": Switch(values=(1, 2), safe=2),
+        }
+
+
+class MaskedSubject(PlainSubject):
+    """Healthy: infinities in a mask and NaN in an output that the loss never reads."""
+
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(8, 8)
+            self.register_buffer("mask", torch.triu(torch.full((8, 8), float("-inf")), 1))
+
+        def forward(self, signal):
+            weight = (self.linear(signal)[:, :, None] * signal[:, None, :] + self.mask).softmax(-1)
+            used = (weight @ signal[:, :, None])[:, :1, 0]
+            return torch.cat([used, torch.full_like(used, float("nan"))], 1)
+
+    loss = staticmethod(lambda output, target: nn.functional.mse_loss(output[:, :1], target))
+
+    def model(self, switches):
+        return self.Masked()
