@@ -170,7 +170,11 @@ def _train(
         raise
     finally:
         close()
-    return *finished(outcome, watch.counters if watch else {}, setup.step.altered, run_dir.path), 0
+    document, text = finished(
+        outcome, watch.counters if watch else {}, setup.step.altered, setup.model.counters(), run_dir.path
+    )
+    run_dir.write_outcome(document)
+    return document, text, 0
 
 
 def _watch(config: Any, setup: Any, run_dir: Any, environment: dict[str, Any]) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,20 +41,20 @@ def progress(what: str, narrate: Narrate, *, live: bool) -> Iterator[Callable[[i
         yield lambda done, total, name: bar.update(task, completed=done, total=total, description=f"{what}  {name}")
 
 
-def finished(outcome: Any, counters: Any, altered: Any, run_dir: Path) -> tuple[dict[str, Any], str]:
-    """The document of a run that came to its end and its text; whatever was skipped or altered is named."""
-    document = {
-        "run": str(run_dir),
-        "stopped": False,
-        **dataclasses.asdict(outcome),
-        "watch": counters,
-        "altered": altered,
-    }
-    quiet = [f"{count} {name}" for name, count in counters.items() if count and name != "steps"]
-    quiet += [f"{count} {name} sanitised" for name, count in altered.items() if count]
-    text = (
-        f"finished {outcome.steps} steps in {outcome.seconds:.0f} s; {', '.join(quiet) or 'nothing skipped or altered'}"
-    )
+def finished(
+    outcome: Any, watch: Mapping[str, int], altered: Mapping[str, int], detector: Mapping[str, int], run_dir: Path
+) -> tuple[dict[str, Any], str]:
+    """The document of a run that came to its end and its text.
+
+    `watch`, `altered` and `detector` count what was skipped, sanitised and dropped on the way; what happened is named.
+    """
+    counts = {"watch": dict(watch), "altered": dict(altered), "detector": dict(detector)}
+    document = {"run": str(run_dir), "stopped": False, **dataclasses.asdict(outcome), **counts}
+    happened = [f"{count} {name}" for name, count in watch.items() if count and name != "steps"]
+    happened += [f"{count} {name} sanitised" for name, count in altered.items() if count]
+    happened += [f"{count} {name}" for name, count in detector.items() if count and not name.endswith(".seen")]
+    happened = happened or ["nothing skipped or altered"]
+    text = f"finished {outcome.steps} steps in {outcome.seconds:.0f} s; {', '.join(happened)}"
     return document, f"{text}\n{run_dir / 'checkpoints' / 'last.pt'}"
 
 

@@ -1,7 +1,7 @@
 """The run directory: what a run leaves behind, and all that later commands read. Imports no torch.
 
     runs/0007-batch7/
-      config.yaml  environment.json  readings.jsonl  findings.jsonl  bisect.jsonl
+      config.yaml  environment.json  readings.jsonl  findings.jsonl  bisect.jsonl  outcome.json
       checkpoints/  captures/NNNNNN.h5  verdicts/NNNNNN.json
 
 Lines are appended with one write each, so a run that dies can leave at most a torn last line, which is skipped and
@@ -134,6 +134,10 @@ class RunDir:
         """Write the next verdicts/NNNNNN.json."""
         numbers = [int(p.stem) for p in self.verdicts.glob("[0-9]*.json") if p.stem.isdigit()]
         return self._write_json(self.verdicts / f"{max(numbers, default=-1) + 1:06d}.json", verdict)
+
+    def write_outcome(self, outcome: Mapping[str, Any]) -> Path:
+        """Write what a run that came to its end came to, everything skipped or altered counted, as outcome.json."""
+        return self._write_json(self.path / "outcome.json", outcome)
 
     def _write_json(self, path: Path, value: Any) -> Path:
         with atomic_write(path) as file:
