@@ -126,7 +126,9 @@ def _where(verdict: Verdict) -> str:
     if origin.explanation:
         cut = verdict.details.get("operation", {}).get("cut_down")
         note = " (traced on the culprit samples alone)" if cut else ""
-        return f"Step {verdict.step}, phase {origin.phase}: {origin.explanation.rstrip('.')}{note}."
+        told = origin.explanation.rstrip(".")
+        told = told.replace(origin.location, nearby(origin.location)) if origin.location else told
+        return f"Step {verdict.step}, phase {origin.phase}: {told}{note}."
     if origin.phase == "data":
         return f"Step {verdict.step}: the data ({origin.module}) came in {kind}."
     what = {"backward": "the gradient of ", "optimizer": "the update by "}.get(origin.phase or "", "")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,21 +12,6 @@ from brainbrr_debug.cli import cli as debugger
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
-
-
-def test_the_loop_runs_as_printed(tmp_path: Path) -> None:
-    (program,) = blocks("python")
-    path = tmp_path / "loop.py"
-    path.write_text(program)
-    done = subprocess.run(
-        [sys.executable, "-W", "error", path], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert len((tmp_path / "runs/mine/readings.jsonl").read_text().splitlines()) == 20
 
 
 def test_quick_start_is_two_lines() -> None:

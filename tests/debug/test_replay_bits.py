@@ -127,5 +127,5 @@ def test_the_loop_of_the_documentation_runs(code: str, tmp_path: Path, monkeypat
         "loss_fn": nn.functional.mse_loss,
     }
     exec(compile(code, "documentation", "exec"), names)
-    assert len(code.strip().splitlines()) <= 12
+    assert len(code.strip().splitlines()) <= 10
     assert names["watch"].counters["steps"] == 5
