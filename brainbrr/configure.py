@@ -106,7 +106,7 @@ def _objections(error: ValidationError) -> list[str]:
             lines.append(f"unknown key {key}{_nearest(item['loc'])}")
         else:
             message = str(item["msg"]).removeprefix("Value error, ")
-            lines.append(f"{key or 'the file'}: {message} (found {item['input']!r:.80})")
+            lines.append(f"{key}: {message} (found {item['input']!r:.80})" if key else message)
     return lines
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
-from brainbrr.config import Config
+from brainbrr.config import ELECTRODES, Config
 from brainbrr.configure import build_config, with_values
 from brainbrr.training.setup import as_batch, build_setup, epoch_windows, window_batches
 from brainbrr_debug.subject import Batch, Run, Switch
@@ -13,6 +13,8 @@ from brainbrr_debug.subject import Batch, Run, Switch
 
 class DetectorSubject:
     """The detector, its optimizer and its training step, as one configuration describes them."""
+
+    channels = ELECTRODES  # names for the second axis of an input, in verdicts
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -41,6 +43,10 @@ class DetectorSubject:
 
     def switches(self) -> Mapping[str, Switch]:
         """Every component that can be taken away, and every hazard that has a safe form."""
+        return {**self._components(), **self._options()}
+
+    def _components(self) -> dict[str, Switch]:
+        """What stands for one module of the detector."""
         model, graph = self.config.model, self.config.model.graph
         no_graph = None if model.architecture == "v3" and graph.enabled else "the model has no graph"
         no_vectors = no_graph or (
@@ -90,6 +96,12 @@ class DetectorSubject:
                 component="graph",
                 description="no graph at all",
             ),
+        }
+
+    def _options(self) -> dict[str, Switch]:
+        """What concerns the detector as a whole, or the training step."""
+        model, training = self.config.model, self.config.training
+        return {
             "model.architecture": Switch(
                 values=("v3", "v2", "tcn"),
                 safe="tcn",
@@ -121,13 +133,13 @@ class DetectorSubject:
             "training.mixed_precision": Switch(
                 values=("fp16", "bf16", False),
                 safe=False,
-                applies=_already(self.config.training.mixed_precision, False),
+                applies=_already(training.mixed_precision, False),
                 description="float32 throughout",
             ),
             "training.on_nonfinite": Switch(
                 values=("stop", "sanitize"),
                 safe="sanitize",
-                applies=_already(self.config.training.on_nonfinite, "sanitize"),
+                applies=_already(training.on_nonfinite, "sanitize"),
                 hides=True,
                 description="the historical nan_to_num on logits and on the gradient that enters the network",
             ),
