@@ -468,6 +468,16 @@ def test_evaluate_scores_every_recording(brainbrr: Run, place: Path, trained: Pa
     assert text.out.splitlines()[0].split()[:4] == ["recording", "patient", "hours", "AUROC"]
 
 
+def test_evaluate_names_what_it_could_not_read(brainbrr: Run, trained: Path, tmp_path: Path) -> None:
+    write_corpus(tmp_path / "c", patients=2, minutes=1, seizures=1, lookalikes=0, seed=3, splits=("eval",))
+    name = truncate_a_recording(tmp_path / "c", "eval")
+    options = ["--cache-dir", tmp_path / "k", "--format", "json"]
+    result = brainbrr("evaluate", trained / "checkpoints/last.pt", tmp_path / "c", *options)
+    assert result.code == 0 and len(result.document["recordings"]) == 1
+    assert [failure["name"] for failure in result.document["failed"]] == [name]
+    assert f"left out    {name}: " in result.err
+
+
 def test_evaluate_takes_weights_alone_with_their_configuration(
     brainbrr: Run, place: Path, trained: Path, state_dict: Path
 ) -> None:
@@ -504,7 +514,9 @@ def test_the_default_cache_of_an_evaluation(
 # info
 
 
-@pytest.mark.parametrize("name", ["local/smoke", "local/batch7", "local/train"])
+@pytest.mark.parametrize(
+    "name", ["local/smoke", "local/batch7", "local/train", pytest.param("modal/train", marks=pytest.mark.slow)]
+)
 def test_info_describes_every_configuration(name: str, brainbrr: Run) -> None:
     path = ROOT / f"configs/{name}.yaml"
     document = brainbrr("info", path, "--format", "json").document
