@@ -237,7 +237,10 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         bad = [(place, tensor) for place, tensor in enumerate(outputs) if kinds(tensor)]
         scalars = scalar_kinds_in(result)
         if not bad and not scalars:
-            self._forget(result, mutated)
+            if not mutated:
+                self._forget(result)
+            elif sign.overwritten:
+                self._forget([tensor for tensor in mutated if _fills_its_memory(tensor)])
             return
         parents = self.lineage_of(*tensors_in((args, kwargs)))
         if scalar_kinds_in((args, kwargs)) & self._read_out:
@@ -249,6 +252,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if bad and not formula:
             born = find_births(func, sign, args, kwargs, bad, past, self._read_out)
             lineage = parents if born is None else self._judge(born, sign, index, parents)
+        if not mutated:
+            self._forget(result)  # fresh memory may have been somebody else's before
         for _, tensor in bad:
             self._reach(tensor, lineage)
         self._name_arrivals(lineage, sign, index)
@@ -309,11 +314,13 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             key = storage_key(part)
             self._lineage[key] = self._lineage.get(key, _UNBORN) | lineage
 
-    def _forget(self, result: Any, mutated: list[torch.Tensor]) -> None:
-        """Fresh finite results: their memory may have been somebody bad's before."""
-        if not mutated:
-            for tensor in tensors_in(result):
-                self._lineage.pop(storage_key(tensor), None)
+    def _forget(self, result: Any) -> None:
+        for tensor in tensors_in(result):
+            self._lineage.pop(storage_key(tensor), None)
+
+
+def _fills_its_memory(tensor: torch.Tensor) -> bool:
+    return tensor.layout == torch.strided and tensor.nbytes == tensor.untyped_storage().nbytes()
 
 
 def _plain(name: str) -> str:
