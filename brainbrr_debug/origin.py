@@ -74,7 +74,7 @@ def trace_step(
     step = step_fn or run.step or plain_step(run)
     if strict is None:
         strict = not any(hasattr(thing, "get_scale") for thing in run.extra_state.values())
-    start = Memento([run, micro_batches, step])
+    start = Memento([run.model, run.optimizer, run.loss_fn, run.extra_state, micro_batches, step])
 
     def play(scope: Scope) -> list[Symptom]:
         gate = _Gate(run, scope, strict=strict)

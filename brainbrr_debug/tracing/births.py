@@ -142,7 +142,7 @@ def find_births(
         return born
     found: dict[int, torch.Tensor] = {}
     input_kinds = tensor_kinds | scalar_kinds
-    hidden = not sign.random and not any(_all_bad(tensor) for tensor in inputs)
+    hidden = not sign.random and not any(_all_nan(tensor) for tensor in inputs)
     if not input_kinds & NAN:
         _merge(found, {place: bad_elements(part, NAN) for place, part in _parts(bad_outputs)})
     elif input_kinds & INF and hidden:
@@ -201,9 +201,9 @@ def _births_from(
     return Births(kept, found, deliberate) if kept else None
 
 
-def _all_bad(tensor: torch.Tensor) -> bool:
-    """Nothing can hide behind a tensor that is bad throughout: it decides every element of the result."""
-    return any(part.numel() > 0 and bool(bad_elements(part).all()) for part in values(tensor))
+def _all_nan(tensor: torch.Tensor) -> bool:
+    """Nothing can hide behind a tensor that is NaN throughout: it decides every element of the result."""
+    return any(part.numel() > 0 and bool(bad_elements(part, NAN).all()) for part in values(tensor))
 
 
 def _merge(into: dict[int, torch.Tensor], masks: dict[int, torch.Tensor]) -> None:

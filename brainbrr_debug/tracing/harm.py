@@ -36,7 +36,7 @@ def parameters_of(model: object, optimizer: object) -> dict[str, torch.Tensor]:
     known = {id(tensor) for tensor in found.values()}
     for optimizer_ in optimizers_in(optimizer):
         for g, group in enumerate(getattr(optimizer_, "param_groups", ())):
-            for p, tensor in enumerate(group.get("params", ())):
+            for p, tensor in enumerate(group.get("params", ()) if isinstance(group, Mapping) else ()):
                 if isinstance(tensor, torch.Tensor) and id(tensor) not in known:
                     found[f"param_groups.{g}.{p}"] = tensor
     return found

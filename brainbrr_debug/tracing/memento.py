@@ -21,16 +21,19 @@ from typing import Any
 
 import torch
 
+from brainbrr_debug.subject import Run
 from brainbrr_debug.tracing.locations import owner
 
 _ATOMS = (
     type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size, torch.layout,
     types.ModuleType, types.BuiltinFunctionType, torch.utils.hooks.RemovableHandle,
+    torch.nn.parameter.UninitializedTensorMixin,  # has no elements yet
+    torch.utils.data.Dataset, torch.utils.data.DataLoader,  # read by a step, never changed
 )  # fmt: skip
 _REBINDABLE = (type(None), bool, int, float, complex, str, tuple, frozenset, torch.Tensor)
 _STATELESS_MODULES = frozenset({  # machinery that no training step reads numbers from
-    "_io", "_thread", "abc", "asyncio", "concurrent", "enum", "importlib", "io", "logging", "multiprocessing",
-    "pathlib", "re", "socket", "subprocess", "threading", "typing", "weakref",
+    "_io", "_thread", "abc", "asyncio", "concurrent", "enum", "h5py", "importlib", "io", "logging", "multiprocessing",
+    "pandas", "pathlib", "polars", "pyarrow", "re", "socket", "sqlite3", "subprocess", "threading", "typing", "weakref",
 })  # fmt: skip
 
 
@@ -186,6 +189,8 @@ class Memento:
             self._undo.append(functools.partial(thing.set_state, thing.get_state()))
         elif isinstance(thing, numpy.random.Generator):
             self._undo.append(functools.partial(setattr, thing.bit_generator, "state", thing.bit_generator.state))
+        elif isinstance(thing, numpy.memmap) or (isinstance(thing, numpy.ndarray) and not thing.flags.writeable):
+            pass
         elif isinstance(thing, numpy.ndarray):
             self._undo.append(functools.partial(numpy.copyto, thing, thing.copy()))
         else:
@@ -194,6 +199,9 @@ class Memento:
 
     def _take_object(self, thing: Any) -> Found:
         if type(thing).__module__.partition(".")[0] in _STATELESS_MODULES:
+            return
+        if isinstance(thing, Run):  # its batches are not drawn from by a step, and may be a whole data set
+            yield from enumerate((thing.model, thing.optimizer, thing.loss_fn, thing.step, thing.extra_state))
             return
         yield "class", type(thing)
         if isinstance(thing, torch.jit.ScriptModule):

@@ -6,6 +6,7 @@ from tests.faults import (
     backward,
     data,
     distractors,
+    exotic,
     healthy,
     loss,
     optimizer,
@@ -15,6 +16,19 @@ from tests.faults import (
 )
 from tests.faults.table import CONTROLS, FAULTS, Control, Fault, Program
 
-FAMILIES = (arithmetic, attention, overflow, structure, loss, backward, optimizer, data, distractors, state, healthy)
+FAMILIES = (
+    arithmetic,
+    attention,
+    overflow,
+    structure,
+    loss,
+    backward,
+    optimizer,
+    data,
+    distractors,
+    state,
+    exotic,
+    healthy,
+)
 
 __all__ = ["CONTROLS", "FAMILIES", "FAULTS", "Control", "Fault", "Program"]
