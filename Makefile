@@ -23,7 +23,7 @@ test: $(VENV)/.installed ## the test suite, at most 8 minutes on two cores
 	$(BIN)/python -m pytest -q -n 2
 
 slow: $(VENV)/.installed ## the slow tests, at most 30 minutes on two cores
-	$(BIN)/python -m pytest -q -n 2 -m 'slow and not gpu'
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'slow and not gpu'
 
 check: $(VENV)/.installed ## ruff, format, mypy, the architecture test
 	$(BIN)/ruff check .
