@@ -27,7 +27,7 @@ from brainbrr_debug.tracing.locations import owner
 _ATOMS = (
     type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size, torch.layout,
     types.ModuleType, types.BuiltinFunctionType, torch.utils.hooks.RemovableHandle,
-    torch.nn.parameter.UninitializedTensorMixin,  # has no elements yet
+    torch.nn.parameter.UninitializedTensorMixin,  # type: ignore[attr-defined]  # has no elements yet
     torch.utils.data.Dataset, torch.utils.data.DataLoader,  # read by a step, never changed
 )  # fmt: skip
 _REBINDABLE = (type(None), bool, int, float, complex, str, tuple, frozenset, torch.Tensor)
@@ -137,6 +137,7 @@ class Memento:
         yield "attributes", tensor.__dict__
 
     def _take_container(self, thing: Any) -> Found:
+        yield "attributes", getattr(thing, "__dict__", None)  # of a subclass
         if isinstance(thing, dict):
             items = list(thing.items())
             self._undo.append(functools.partial(_refill_dict, thing, [(key, _kept(value)) for key, value in items]))
@@ -197,6 +198,20 @@ class Memento:
             return False
         return True
 
+    def _take_module(self, attributes: dict[str, Any]) -> Found:
+        """A module has a dozen tables of hooks, mostly empty: those need no walk."""
+        items = list(attributes.items())
+        self._undo.append(functools.partial(_refill_dict, attributes, [(key, _kept(value)) for key, value in items]))
+        for key, value in items:
+            if (
+                key.endswith(("hooks", "_with_kwargs", "_always_called", "_set"))
+                and not value
+                and hasattr(value, "clear")
+            ):
+                self._undo.append(value.clear)
+            else:
+                yield key, value
+
     def _take_object(self, thing: Any) -> Found:
         if type(thing).__module__.partition(".")[0] in _STATELESS_MODULES:
             return
@@ -207,7 +222,9 @@ class Memento:
         if isinstance(thing, torch.jit.ScriptModule):
             yield from enumerate((*thing.parameters(), *thing.buffers()))
         attributes = getattr(thing, "__dict__", None)
-        if isinstance(attributes, dict):
+        if isinstance(thing, torch.nn.Module) and isinstance(attributes, dict):
+            yield from self._take_module(attributes)
+        elif isinstance(attributes, dict):
             yield "attributes", attributes
         for base in type(thing).__mro__:
             for name in _slots(base):
