@@ -75,14 +75,28 @@ def without_proof(reenactment: Reenactment, first: Replay) -> Diagnosis | None:
 
 def not_reproduced(step: int, symptoms: Sequence[Symptom]) -> Origin:
     """What can be said when a failing step is healthy at its repetition."""
-    seen = ", ".join(f"{symptom.what} {symptom.name}" for symptom in symptoms[:3])
+    return _without_place(
+        step,
+        symptoms,
+        "but not when it was run again from the same state: something outside of model, optimizer, loss, batch and "
+        "random generators decides.",
+    )
+
+
+def not_traced(step: int, symptoms: Sequence[Symptom], error: Exception) -> Origin:
+    """What can be said when a failing step raises as soon as its operations are watched (some compiled regions do)."""
+    told = f"{type(error).__name__}: {error}".splitlines()[0]
+    return _without_place(step, symptoms, f"but cannot be run with its operations watched ({told:.200}).")
+
+
+def _without_place(step: int, symptoms: Sequence[Symptom], why: str) -> Origin:
+    seen = ", ".join(dict.fromkeys(f"{symptom.what} {symptom.name}".strip() for symptom in symptoms[:3]))
     return Origin(
         healthy=False,
         step=step,
         kind=kind_name(symptoms[0].found),
         mechanism="not-reproduced",
-        explanation=f"Step {step} ended with a non-finite {seen}, but not when it was run again from the same state: "
-        "something outside of model, optimizer, loss, batch and random generators decides.",
+        explanation=f"Step {step} ended with a bad {seen}, {why}",
         proof="first event",
         replays=1,
     )

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from brainbrr_debug.investigation import investigate, not_reproduced, without_proof
+from brainbrr_debug.investigation import investigate, not_reproduced, not_traced, without_proof
 from brainbrr_debug.records import Origin
 from brainbrr_debug.subject import Batch, Run, Step, plain_step
 from brainbrr_debug.tracing import harm
@@ -70,6 +70,8 @@ def trace_step(
     `step_fn` is the program's step (default: `run.step`, else the plain one). With `strict`, a non-finite output or
     gradient that the step shows its gate counts as harmful, even if the program goes on to clean it; the default is
     strict unless the run scales its loss. `number` is what `Origin.step` will say. The run is left as it was found.
+
+    Raises whatever the step raises, unless a non-finite value caused it.
     """
     step = step_fn or run.step or plain_step(run)
     if strict is None:
@@ -122,6 +124,10 @@ class _Session:
         after = Memento(self._roots(batch))
         try:
             origin = self._trace(moment, known)
+        except Exception as untraceable:
+            if error is not None:
+                raise
+            return not_traced(number, symptoms, untraceable)
         finally:
             after.restore()
         if origin is None and error is not None:
@@ -207,7 +213,7 @@ class _Session:
 def _loss_symptoms(loss: Any) -> list[Symptom]:
     with torch.no_grad():
         found = kinds(loss) if isinstance(loss, torch.Tensor) else 0
-    return [Symptom(what="loss", name="loss", found=found, tensor=loss)] if found else []
+    return [Symptom(what="loss", name="", found=found, tensor=loss)] if found else []
 
 
 def _as_batch(batch: Any) -> Batch:

@@ -66,8 +66,13 @@ class Births:
 
 
 def signature(func: Any) -> Signature:
-    """The signature of a dispatched operator."""
-    schema = func._schema
+    """The signature of a dispatched operator; a higher-order one (attention with a function, cond) has no schema."""
+    schema = getattr(func, "_schema", None)
+    if schema is None:
+        return Signature(
+            name=f"higher_order::{func.name()}", mutated=(), overwritten=False, view=False, random=True, fill=False,
+            uninitialised=False, transport=False,
+        )  # fmt: skip
     name = schema.name
     short = name.partition("::")[2]
     mutated = [

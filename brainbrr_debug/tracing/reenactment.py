@@ -113,7 +113,7 @@ class Reenactment:
             try:
                 found = _play(stage.play, tracer)
             except Hopeless:
-                found = [Symptom(what="loss", name="loss")]
+                found = [Symptom(what="loss", name="")]
             except Exception as caught:  # noqa: BLE001 - whether a non-finite value caused it is what replays decide
                 error = caught
         with torch.no_grad():

@@ -76,6 +76,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._read_out = 0
         self._read_out_lineage = _UNBORN
 
+    supports_higher_order_operators = True
+
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         return False  # nothing here is compiled: spare every operation two wrappers

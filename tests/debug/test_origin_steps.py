@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import torch
@@ -212,3 +213,36 @@ def test_random_generators_are_repeated_in_replays() -> None:
     origin = diagnose(model, micro_batches(None), loss_fn, torch.optim.SGD(model.parameters(), lr=0.1))
     assert (origin.phase, origin.op, origin.proof) == ("forward", "aten::div", "healed")
     assert torch.equal(model.generator.get_state(), state)
+
+
+def test_what_does_not_happen_again_is_said_so(tmp_path: Path) -> None:
+    class Outside(Net):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            calls = tmp_path / "calls"
+            calls.write_text((calls.read_text() if calls.exists() else "") + ".")
+            return super().forward(x) * (float("nan") if calls.read_text() == ".." else 1.0)
+
+    model = Outside()
+    origin = diagnose(model, micro_batches(None), loss_fn, torch.optim.SGD(model.parameters(), lr=0.1))
+    assert not origin.healthy and origin.step == 1 and origin.op is None and origin.mechanism == "not-reproduced"
+    assert origin.explanation is not None and "not when it was run again from the same state" in origin.explanation
+
+
+def test_what_cannot_be_watched_is_said_so() -> None:
+    class Opaque(Net):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if torch.utils._python_dispatch._get_current_dispatch_mode() is not None:
+                raise NotImplementedError("this region takes no dispatch mode")
+            return super().forward(x)
+
+    model = Opaque()
+    origin = diagnose(model, micro_batches(1), loss_fn, torch.optim.SGD(model.parameters(), lr=0.1))
+    assert not origin.healthy and origin.step == 1 and origin.op is None
+    assert origin.explanation is not None and "this region takes no dispatch mode" in origin.explanation
+
+
+def test_batches_of_other_shapes() -> None:
+    model = Net()
+    batches = [(torch.ones(5, 4), torch.ones(5)), ({"x": torch.zeros(5, 4)}, torch.ones(5))]
+    origin = diagnose(model, batches, loss_fn, torch.optim.SGD(model.parameters(), lr=0.1))
+    assert (origin.step, origin.module, origin.op) == (1, "root", "aten::sqrt")
