@@ -20,7 +20,7 @@ import json
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import h5py
 import numpy as np
@@ -38,6 +38,8 @@ from brainbrr_debug.training_state import Restored, TrainingState, load_state
 FORMAT = "brainbrr-debug capture"
 SCHEMA = 1
 INLINE = 64  # bytes
+SEAL = 512  # bytes of the user block in front of the HDF5 part
+SEALED = "brainbrr-debug capture, crc32 "
 
 
 class CaptureError(UsageError):
@@ -105,17 +107,43 @@ def write_capture(path: str | Path, content: CaptureContent) -> Path:
     path = Path(path)
     try:
         document, tensors = _document(content)
-        with atomic_path(path) as temporary, h5py.File(temporary, "w", libver="v110") as file:
-            group = file.create_group("tensors")
-            table = [_store(group, index, name, x) for index, (name, x) in enumerate(tensors)]
-            text = dumps({**document, "tensors": table}).encode()
-            file.create_dataset("document", data=np.frombuffer(text, np.uint8))
-            file.attrs.update(format=FORMAT, schema=SCHEMA, digest=_digest(text))
+        with atomic_path(path) as temporary:
+            with h5py.File(temporary, "w", libver="v110", userblock_size=SEAL) as file:
+                group = file.create_group("tensors")
+                table = [_store(group, index, name, x) for index, (name, x) in enumerate(tensors)]
+                text = dumps({**document, "tensors": table}).encode()
+                file.create_dataset("document", data=np.frombuffer(text, np.uint8))
+                file.attrs.update(format=FORMAT, schema=SCHEMA, digest=_digest(text))
+            _seal(temporary)
     except TypeError as error:  # TreeError, or a configuration value that JSON cannot hold
         raise CaptureError(f"{path}: cannot be captured: {error}") from error
     except OSError as error:
         raise CaptureError(f"{path}: cannot be written: {' '.join(str(error).split())}") from error
     return path
+
+
+def _seal(path: Path) -> None:
+    """Put the CRC-32 of everything behind the user block into the user block."""
+    with path.open("r+b") as file:
+        line = f"{SEALED}{_crc_behind_seal(file):08x}\n".encode()
+        file.seek(0)
+        file.write(line)
+
+
+def _require_seal(path: Path) -> None:
+    """HDF5 can loop for ever on a damaged structure, so that damage has to be seen before the library opens the file."""
+    with path.open("rb") as file:
+        head = file.read(len(SEALED) + 8)
+        if head.startswith(SEALED.encode()) and head[len(SEALED) :] != f"{_crc_behind_seal(file):08x}".encode():
+            raise CaptureError(f"{path}: changed since it was written, truncated or damaged: its checksum does not fit")
+
+
+def _crc_behind_seal(file: IO[bytes]) -> int:
+    crc = 0
+    file.seek(SEAL)
+    while block := file.read(1 << 22):
+        crc = zlib.crc32(block, crc)
+    return crc
 
 
 def _document(content: CaptureContent) -> tuple[dict[str, Any], list[tuple[str, Tensor]]]:
@@ -170,6 +198,7 @@ def read_capture(path: str | Path) -> CaptureContent:
         raise CaptureError(f"{path}: no such file; expected a capture such as runs/0001-run/captures/000006.h5")
     if not h5py.is_hdf5(path):
         raise CaptureError(f"{path}: not an HDF5 file; expected a capture that a watched run wrote")
+    _require_seal(path)
     try:
         with h5py.File(path, "r") as file:
             document = _read_document(path, file)
