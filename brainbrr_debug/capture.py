@@ -131,7 +131,7 @@ def _seal(path: Path) -> None:
 
 
 def _require_seal(path: Path) -> None:
-    """HDF5 can loop for ever on a damaged structure, so that damage has to be seen before the library opens the file."""
+    """HDF5 can loop for ever on a damaged structure: damage has to be seen before the library opens the file."""
     with path.open("rb") as file:
         head = file.read(len(SEALED) + 8)
         if head.startswith(SEALED.encode()) and head[len(SEALED) :] != f"{_crc_behind_seal(file):08x}".encode():
