@@ -6,39 +6,16 @@ Heavy imports happen inside the command that uses them, so that `--help` answers
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from brainbrr.terminal import finished, interrupted, progress, table
-from brainbrr_debug.main import emit, refuse_to_overwrite, run
+from brainbrr_debug.main import emit, narrate, refuse_to_overwrite, result_options, run
 
-Command = TypeVar("Command", bound=Callable[..., int])
-
-FORMAT = click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="Form of the result.",
-)
 SET = click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change one key of the configuration.")
-OUTPUT = click.option("--output", type=click.Path(path_type=Path), help="Write the result to a file.")
-FORCE = click.option("--force", is_flag=True, help="Overwrite what is there.")
 DEVICE = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Overrides experiment.device.")
-
-
-def result_options(command: Command) -> Command:
-    """--format, --output and --force."""
-    return FORMAT(OUTPUT(FORCE(command)))
-
-
-def narrate(line: str) -> None:
-    """One line about the work, apart from the result."""
-    click.echo(line, err=True)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -69,7 +46,7 @@ def resolve(path: Path | None, sets: tuple[str, ...], device: str | None = None)
 @click.option("--resume", type=click.Path(path_type=Path), help="Run directory to go on with.")
 @DEVICE
 @SET
-@result_options
+@result_options("text", "json")
 def train(
     config: Path,
     resume: Path | None,
@@ -83,38 +60,14 @@ def train(
 
     Exit codes: 0 finished, 1 stopped by a finding (capture written) or no seizure to learn from, 130 interrupted.
     """
+    from brainbrr.training.checkpoint import to_resume
+
     refuse_to_overwrite(output, force=force)
     resolved, overrides = resolve(config, sets, device)
-    checkpoint = None if resume is None else _checkpoint_of(resume, resolved)
+    checkpoint = None if resume is None else to_resume(resume, resolved)
     document, text, code = _train(resolved, overrides, resume, checkpoint)
     emit(document, text, form=form, output=output, force=force)
     return code
-
-
-def _checkpoint_of(run_dir: Path, asked: Any) -> Any:
-    """The last checkpoint of a run that goes on as it was configured."""
-    from brainbrr.training.checkpoint import CheckpointError, load_checkpoint
-
-    path = run_dir / "checkpoints" / "last.pt"
-    checkpoint = load_checkpoint(path)
-    if checkpoint.config is None:
-        raise CheckpointError(f"{path}: weights alone, which a run cannot go on from; expected a checkpoint of `train`")
-    refuse_another_configuration(checkpoint.config, asked, run_dir)
-    return checkpoint
-
-
-def refuse_another_configuration(ran: Any, asked: Any, run_dir: Path) -> None:
-    """A resumed run keeps its configuration, the lengths and the device excepted."""
-    from brainbrr.config import ConfigError
-    from brainbrr.configure import differences
-
-    free = ("training.epochs", "training.max_steps", "experiment.device", "experiment.progress")
-    changed = [line for line in differences(ran, asked) if not line.startswith(free)]
-    if changed:
-        raise ConfigError(
-            f"{run_dir} was started with another configuration: {'; '.join(changed)}; "
-            f"give {run_dir / 'config.yaml'} to go on, or leave --resume out"
-        )
 
 
 def _train(
@@ -206,7 +159,7 @@ def _watch(config: Any, setup: Any, run_dir: Any, environment: dict[str, Any]) -
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes.")
 @click.option("--config", type=click.Path(path_type=Path), help="Take `preprocessing` from this configuration.")
 @SET
-@result_options
+@result_options("text", "json")
 def build_cache_command(
     data_dir: Path,
     cache_dir: Path,
@@ -243,7 +196,7 @@ def build_cache_command(
 
 @cli.command("scan-cache")
 @click.option("--cache-dir", required=True, type=click.Path(path_type=Path))
-@result_options
+@result_options("text", "json")
 def scan_cache(cache_dir: Path, form: str, output: Path | None, force: bool) -> int:
     """Label coverage and manifest of a cache: 0 it can train a detector, 1 it cannot."""
     from brainbrr.data.cache import scan
@@ -263,7 +216,7 @@ def scan_cache(cache_dir: Path, form: str, output: Path | None, force: bool) -> 
 @click.option("--artefact", "artefacts", multiple=True, help="flat, bridged, saturation, pop, calibration or mains.")
 @click.option("--split", "splits", multiple=True, default=("train", "dev"), show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=42, show_default=True)
-@result_options
+@result_options("text", "json")
 def synthesize(
     directory: Path,
     patients: int,
@@ -307,7 +260,7 @@ def synthesize(
 @click.option("--cache-dir", type=click.Path(path_type=Path), help="Cache of DATA.  [default: cache/evaluate-NAME]")
 @DEVICE
 @SET
-@result_options
+@result_options("text", "json")
 def evaluate(
     checkpoint: Path,
     data: Path,
@@ -369,7 +322,7 @@ def evaluate(
 @click.argument("config", type=click.Path(path_type=Path))
 @DEVICE
 @SET
-@result_options
+@result_options("text", "json")
 def info(config: Path, device: str | None, sets: tuple[str, ...], form: str, output: Path | None, force: bool) -> int:
     """Stages, shapes, parameters, memory and backends of the detector that CONFIG describes."""
     from brainbrr.config import ConfigError

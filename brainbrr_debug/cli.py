@@ -6,30 +6,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from brainbrr_debug.errors import EXIT_BAD, EXIT_CANNOT_TELL, EXIT_GOOD
-from brainbrr_debug.main import GIT_BISECT, emit, refuse_to_overwrite, wrote
+from brainbrr_debug.main import GIT_BISECT, emit, narrate, refuse_to_overwrite, result_options, wrote
 
 if TYPE_CHECKING:
     from brainbrr_debug.target import Target
 
-Command = TypeVar("Command", bound=Callable[..., int])
-
-FORMAT = click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="Form of the result.",
-)
-OUTPUT = click.option("--output", type=click.Path(path_type=Path), help="Write the result to a file.")
-FORCE = click.option("--force", is_flag=True, help="Overwrite what is there.")
 SUBJECT = click.option("--subject", "subject_name", help="package.module:attribute instead of the one in the capture.")
 GIT = click.option(GIT_BISECT, is_flag=True, help="For `git bisect run`: codes 2 and 3 become 125 (skip).")
 SEED = click.option("--seed", type=int, help="Seed of a subject's run.  [default: experiment.seed, else 0]")
@@ -38,16 +26,6 @@ STEPS = click.option(
 )
 SETS = click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change one key of a configuration.")
 QUIET = click.option("--quiet", is_flag=True, help="No line for each trial.")
-
-
-def result_options(command: Command) -> Command:
-    """--format, --output and --force."""
-    return FORMAT(OUTPUT(FORCE(command)))
-
-
-def narrate(line: str) -> None:
-    """One line about the work, apart from the result."""
-    click.echo(line, err=True)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -69,7 +47,7 @@ def cli() -> None:
 @click.option("--dtype", type=click.Choice(["float32", "float64", "bfloat16", "float16"]), help="Another precision.")
 @SUBJECT
 @GIT
-@result_options
+@result_options("text", "json")
 def replay(
     capture: Path,
     times: int,
@@ -101,7 +79,7 @@ def replay(
 @SETS
 @QUIET
 @GIT
-@result_options
+@result_options("text", "json")
 def bisect(
     target: str,
     budget: str | None,
@@ -151,7 +129,7 @@ def bisect(
 @SETS
 @QUIET
 @GIT
-@result_options
+@result_options("text", "json")
 def diagnose(
     target: str, quiet: bool, git_bisect: bool, form: str, output: Path | None, force: bool, **options: Any
 ) -> int:
@@ -172,7 +150,7 @@ def diagnose(
 @cli.command(short_help="Eigengaps of every decomposition of a captured step.")
 @click.argument("capture", type=click.Path(path_type=Path))
 @SUBJECT
-@result_options
+@result_options("text", "json")
 def spectrum(capture: Path, subject_name: str | None, form: str, output: Path | None, force: bool) -> int:
     """Relative eigengaps of every decomposition of a captured step: 0 all are wide, 1 one is degenerate."""
     from brainbrr_debug.replay import spectrum_of
@@ -185,14 +163,12 @@ def spectrum(capture: Path, subject_name: str | None, form: str, output: Path | 
 
 @cli.command(short_help="One file about a run: verdicts, curves, trials, repairs.")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option(
-    "--format", "form", type=click.Choice(["html", "text", "json"]), default="html", show_default=True,
-    help="Form of the report; html goes to RUN/report.html unless --output says otherwise.",
-)  # fmt: skip
-@OUTPUT
-@FORCE
+@result_options("html", "text", "json")
 def report(run: Path, form: str, output: Path | None, force: bool) -> int:
-    """Everything known about a run in one file: verdicts, curves, trials, repairs, environment."""
+    """Everything known about a run in one file: verdicts, curves, trials, repairs, environment.
+
+    With html it goes to RUN/report.html unless --output says otherwise.
+    """
     from brainbrr_debug.report.html import page
     from brainbrr_debug.report.machine import document
     from brainbrr_debug.report.material import gather
@@ -213,7 +189,7 @@ def report(run: Path, form: str, output: Path | None, force: bool) -> int:
 
 
 @cli.command(short_help="What the bits of a run depend on here.")
-@result_options
+@result_options("text", "json")
 def env(form: str, output: Path | None, force: bool) -> int:
     """What the bits of a run depend on here: versions, processor, threads, precision. Paste it into a report."""
     from brainbrr_debug.environment import describe_environment

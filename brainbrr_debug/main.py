@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -25,9 +25,34 @@ from brainbrr_debug.errors import (
     UsageError,
 )
 
+Command = TypeVar("Command", bound=Callable[..., int])
+
 GIT_BISECT = "--git-bisect"
 PACKAGES = ("brainbrr", "brainbrr_debug")
 _PATHS = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+
+
+def result_options(*forms: str) -> Callable[[Command], Command]:
+    """--format with these forms, the first of them by default, --output and --force: what every command takes."""
+    options = (
+        click.option(
+            "--format", "form", type=click.Choice(forms), default=forms[0], show_default=True, help="Of the result."
+        ),
+        click.option("--output", type=click.Path(path_type=Path), help="Write the result to a file."),
+        click.option("--force", is_flag=True, help="Overwrite what is there."),
+    )
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def narrate(line: str) -> None:
+    """One line about the work, apart from the result."""
+    click.echo(line, err=True)
 
 
 def run(cli: click.Command, arguments: Sequence[str] | None = None) -> None:
@@ -47,7 +72,7 @@ def exit_code(cli: click.Command, arguments: Sequence[str]) -> int:
         error.show()
         return EXIT_USAGE
     except (click.Abort, KeyboardInterrupt):
-        _say("interrupted")
+        narrate("interrupted")
         return EXIT_INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the seam: a crash becomes exit code 3
         return _explain(error)
@@ -86,7 +111,7 @@ def refuse_to_overwrite(path: Path | None, *, force: bool) -> None:
 
 def wrote(path: Path) -> None:
     """The last line of a command that left a file behind."""
-    _say(f"Wrote {path}")
+    narrate(f"Wrote {path}")
 
 
 def main() -> None:
@@ -100,10 +125,10 @@ def _explain(error: Exception) -> int:
     """One line for what our packages raise on purpose and for paths; a traceback and a hint for the rest."""
     ours = type(error).__module__.partition(".")[0] in PACKAGES
     if ours or isinstance(error, _PATHS):
-        _say(f"error: {_path_error(error) if isinstance(error, _PATHS) else error}")
+        narrate(f"error: {_path_error(error) if isinstance(error, _PATHS) else error}")
         return int(getattr(error, "exit_code", EXIT_USAGE))
-    _say("".join(traceback.format_exception(error)).rstrip())
-    _say(
+    narrate("".join(traceback.format_exception(error)).rstrip())
+    narrate(
         f"internal error: {type(error).__name__}: {error} — a fault of the program, not of its input; report it "
         "with the lines above and the output of `brainbrr-debug env`"
     )
@@ -114,6 +139,3 @@ def _path_error(error: OSError) -> str:
     reason = (error.strerror or str(error)).lower()
     return f"{error.filename}: {reason}" if error.filename is not None else reason
 
-
-def _say(line: str) -> None:
-    click.echo(line, err=True)

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 
 from brainbrr.config import Config, ConfigError
-from brainbrr.configure import build_config
+from brainbrr.configure import build_config, differences
 from brainbrr.files import atomic_write
 
 SCHEMA = 1
+MAY_DIFFER = ("training.epochs", "training.max_steps", "experiment.device", "experiment.progress")
 
 
 class CheckpointError(ValueError):
@@ -75,6 +76,24 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     if isinstance(content, dict) and content.get("schema") == SCHEMA:
         return _own(path, content)
     return _foreign(path, content)
+
+
+def to_resume(run_dir: Path, asked: Config) -> Checkpoint:
+    """The last checkpoint of a run that is to go on; its configuration holds but for its lengths and the device.
+
+    Raises CheckpointError for weights alone, ConfigError when `asked` is not the configuration of the run.
+    """
+    path = run_dir / "checkpoints" / "last.pt"
+    checkpoint = load_checkpoint(path)
+    if checkpoint.config is None:
+        raise CheckpointError(f"{path}: weights alone, which a run cannot go on from; expected a checkpoint of `train`")
+    changed = [line for line in differences(checkpoint.config, asked) if not line.startswith(MAY_DIFFER)]
+    if changed:
+        raise ConfigError(
+            f"{run_dir} was started with another configuration: {'; '.join(changed)}; "
+            f"give {run_dir / 'config.yaml'} to go on, or leave --resume out"
+        )
+    return checkpoint
 
 
 def _own(path: Path, content: dict[str, Any]) -> Checkpoint:
