@@ -138,4 +138,3 @@ def _explain(error: Exception) -> int:
 def _path_error(error: OSError) -> str:
     reason = (error.strerror or str(error)).lower()
     return f"{error.filename}: {reason}" if error.filename is not None else reason
-
