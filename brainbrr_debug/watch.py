@@ -30,11 +30,12 @@ import torch
 from torch import Tensor, nn
 
 from brainbrr_debug.checks import run as checks
+from brainbrr_debug.checks.indicators import Indicators
 from brainbrr_debug.environment import describe_environment
 from brainbrr_debug.incident import Scene, confirmed, exception_finding, tie_finding
 from brainbrr_debug.logbook import Logbook, Provenance
 from brainbrr_debug.probes.decompositions import degenerate
-from brainbrr_debug.probes.panel import Panel
+from brainbrr_debug.probes.panel import Looks, Panel
 from brainbrr_debug.quantities import GRADIENT_NORM
 from brainbrr_debug.records import Finding, Reading
 from brainbrr_debug.rng import RngState
@@ -102,9 +103,9 @@ class Watch:
         self._scaling = ScalerPatience(find_scaler(self._extra_state), optimizer, scaler_patience)
         self._parameters = _named_parameters(self._model, optimizer)
         self._known = _count(optimizer)
-        self._panel = Panel(
-            model, self._model, optimizer, self._parameters, sentinel=sentinel, state_period=state_period
-        )
+        looks = Looks(sentinel=sentinel, state_period=state_period)
+        self._panel = Panel(model, self._model, optimizer, self._parameters, looks)
+        self._indicators = Indicators()
         self._buffers = BufferCopies(self._model)
         self._healthy: collections.deque[Batches] = collections.deque(maxlen=healthy_batches)
         device = next((p.device for p in self._parameters.values()), torch.device("cpu"))
@@ -234,7 +235,7 @@ class Watch:
         degenerate_here = self._note_ties(readings, scene)
         if found:
             return self._incident(found[0], scene)
-        for finding in checks.infinite_output(readings):
+        for finding in (*checks.infinite_output(readings), *self._indicators.see(readings)):
             self._log.finding(finding, limit=1)
         if not discarded:
             self._scaling.reset()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,18 @@ from brainbrr_debug.probes.state import States
 from brainbrr_debug.records import Reading
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Looks:
+    """How closely a watch looks.
+
+    `sentinel` sums every leaf module's output; parameters, buffers and optimizer state are looked through once in
+    `state_period` steps.
+    """
+
+    sentinel: bool = False
+    state_period: int = 100
+
+
 class Panel:
     """The probes. `bare` is the model without wrappers: its names are the ones that sites carry."""
 
@@ -27,17 +40,15 @@ class Panel:
         bare: nn.Module,
         optimizer: torch.optim.Optimizer,
         parameters: Mapping[str, Tensor],
-        *,
-        sentinel: bool,
-        state_period: int,
+        looks: Looks,
     ) -> None:
         self._model, self._bare, self._optimizer = model, bare, optimizer
         self.ledger = Ledger()
         self.losses = Losses(self.ledger)
         self.outputs = Outputs(self.ledger)
         self.decompositions = Decompositions(self.ledger, {id(m): name for name, m in bare.named_modules()})
-        self.sentinel = Sentinel(self.ledger) if sentinel else None
-        self._states = States(self.ledger, bare, optimizer, parameters, state_period)
+        self.sentinel = Sentinel(self.ledger) if looks.sentinel else None
+        self._states = States(self.ledger, bare, optimizer, parameters, looks.state_period)
 
     def attach(self, guard: Guard) -> None:
         """Install hooks and the recording decompositions."""
