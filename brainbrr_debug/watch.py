@@ -17,27 +17,22 @@ moment in which the capture is written.
 
 from __future__ import annotations
 
-import collections
 import functools
-import math
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from brainbrr_debug.checks import run as checks
-from brainbrr_debug.checks.indicators import Indicators
 from brainbrr_debug.environment import describe_environment
-from brainbrr_debug.incident import Scene, confirmed, exception_finding, tie_finding
+from brainbrr_debug.incident import Scene
+from brainbrr_debug.judge import Judge, NonFiniteStep, Policy
 from brainbrr_debug.logbook import Logbook, Provenance
-from brainbrr_debug.probes.decompositions import degenerate
 from brainbrr_debug.probes.panel import Looks, Panel
-from brainbrr_debug.quantities import GRADIENT_NORM
-from brainbrr_debug.records import Finding, Reading
 from brainbrr_debug.rng import RngState
 from brainbrr_debug.rundir import RunDir
 from brainbrr_debug.scaling import ScalerPatience, find_scaler
@@ -46,21 +41,9 @@ from brainbrr_debug.statistics import total_norm
 from brainbrr_debug.subject import Batch
 from brainbrr_debug.training_state import bare
 
-Policy = Literal["stop", "skip", "record", "sanitize"]
-"""What to do about a step that is not finite: stop the run; skip the update; record and go on ("sanitize" is "record"
-for a program that replaces non-finite values itself)."""
+__all__ = ["NonFiniteStep", "Policy", "Watch"]
 
 _NOTHING: Any = object()
-
-
-class NonFiniteStep(FloatingPointError):
-    """A step that must not update the parameters: the finding and, where it was written, the capture."""
-
-    def __init__(self, finding: Finding, capture_path: Path | None) -> None:
-        following = f"; next: {finding.commands[0]}" if finding.commands else ""
-        super().__init__(finding.message + following)
-        self.finding = finding
-        self.capture_path = capture_path
 
 
 class Watch:
@@ -94,32 +77,31 @@ class Watch:
         max_skipped: int = 10,
         state_period: int = 100,
     ) -> None:
-        if policy not in ("stop", "skip", "record", "sanitize"):
-            raise ValueError(f"policy is {policy!r}; expected stop, skip, record or sanitize")
-        self.policy, self.eigengap, self.max_skipped = policy, eigengap, max_skipped
         self._model, self._optimizer, self._extra_state = bare(model), optimizer, dict(extra_state or {})
         if scaler is not None and scaler not in self._extra_state.values():
             self._extra_state.setdefault("scaler", scaler)
-        self._scaling = ScalerPatience(find_scaler(self._extra_state), optimizer, scaler_patience)
         self._parameters = _named_parameters(self._model, optimizer)
         self._known = _count(optimizer)
         looks = Looks(sentinel=sentinel, state_period=state_period)
         self._panel = Panel(model, self._model, optimizer, self._parameters, looks)
-        self._indicators = Indicators()
         self._buffers = BufferCopies(self._model)
-        self._healthy: collections.deque[Batches] = collections.deque(maxlen=healthy_batches)
         device = next((p.device for p in self._parameters.values()), torch.device("cpu"))
         directory = run_dir if isinstance(run_dir, RunDir) or run_dir is None else RunDir.at(run_dir)
         around = {**describe_environment(device), **(environment or {})}
         self._log = Logbook(
             directory, Provenance(subject=subject, seed=seed, config=dict(config or {}), environment=around)
         )
+        self._judge = Judge(
+            policy=policy,
+            max_skipped=max_skipped,
+            eigengap=eigengap,
+            healthy_batches=healthy_batches,
+            scaling=ScalerPatience(find_scaler(self._extra_state), optimizer, scaler_patience),
+            log=self._log,
+        )
         self._start: StepStart | None = None
         self._decided = self._active = False
         self._next = 0
-        self._counts: collections.Counter[str] = collections.Counter()
-        self.gradient_norm: Tensor = torch.zeros(())
-        """Total norm of the last step's gradients before clipping, 0-d, on their device."""
 
     # Context
 
@@ -134,10 +116,10 @@ class Watch:
     ) -> None:
         try:
             if isinstance(error, Exception) and not isinstance(error, NonFiniteStep) and self._open():
-                self._died(error)
+                self._judge.died(error, self._scene(self._step()), self._panel.read_forward())
         finally:
             self._panel.detach()
-            self._healthy.clear()
+            self._judge.healthy.clear()
             self._start, self._active = None, False
             self._log.close()
 
@@ -147,11 +129,19 @@ class Watch:
         return self._log.run_dir
 
     @property
+    def gradient_norm(self) -> Tensor:
+        """Total norm of the last step's gradients before clipping, 0-d, on their device."""
+        return self._judge.gradient_norm
+
+    @property
     def counters(self) -> dict[str, int]:
         """What happened so far: steps, incidents, captures, skipped steps, and what could not be seen."""
-        seen = {"skipped_by_scaler": self._scaling.skipped, "unseen_decompositions": self._panel.decompositions.unseen}
+        seen = {
+            "skipped_by_scaler": self._judge.scaling.skipped,
+            "unseen_decompositions": self._panel.decompositions.unseen,
+        }
         names = ("steps", "incidents", "captures", "skipped", "unchecked", "probe_crashes")
-        return {**{name: self._counts[name] for name in names}, **seen}
+        return {**{name: self._judge.counts[name] for name in names}, **seen}
 
     # The step
 
@@ -206,9 +196,10 @@ class Watch:
         """
         start = self._step()
         known = total_norm(p.grad for p in self._parameters.values()) if norm is None else norm.detach()
-        self.gradient_norm = self._scaling.unscaled(known)
+        self._judge.gradient_norm = self._judge.scaling.unscaled(known)
         try:
-            return self._decide(start, self._panel.read(start.step, self.gradient_norm))
+            readings = self._panel.read(start.step, self.gradient_norm)
+            return self._judge.decide(self._scene(start), readings)
         finally:
             self._decided = True
             self._panel.close()
@@ -216,83 +207,9 @@ class Watch:
     def end(self) -> None:
         """After the update: let go of the step."""
         if self._open():
-            self._counts["unchecked"] += 1
+            self._judge.counts["unchecked"] += 1
         self._panel.close()
         self._start = None
-
-    # The decision
-
-    def _decide(self, start: StepStart, readings: list[Reading]) -> bool:
-        self._counts["steps"] += 1
-        scene = self._scene(start)
-        if self._suspicious(readings):
-            readings = self._confirmed(readings, scene)
-        found = checks.nonfinite(readings)
-        discarded = bool(found) and found[0].evidence["nonfinite"] == ["gradient"] and self._scaling.tolerates()
-        if discarded:
-            readings, found = checks.discarded(readings), []
-        self._log.readings(start.step, readings)
-        degenerate_here = self._note_ties(readings, scene)
-        if found:
-            return self._incident(found[0], scene)
-        for finding in (*checks.infinite_output(readings), *self._indicators.see(readings)):
-            self._log.finding(finding, limit=1)
-        if not discarded:
-            self._scaling.reset()
-            if not degenerate_here:
-                self._healthy.appendleft(start.batches)
-        return True
-
-    def _suspicious(self, readings: Sequence[Reading]) -> bool:
-        return any(not math.isfinite(r.value) for r in readings) or bool(checks.eigengap(readings, self.eigengap))
-
-    def _confirmed(self, readings: Sequence[Reading], scene: Scene) -> list[Reading]:
-        exact = confirmed(readings, scene)
-        for before, after in zip(readings, exact, strict=True):
-            if before.quantity == GRADIENT_NORM and not math.isfinite(before.value) and math.isfinite(after.value):
-                self.gradient_norm = torch.tensor(after.value, dtype=torch.float64, device=self.gradient_norm.device)
-                self._log.finding(checks.overflow(after), limit=1)
-        return exact
-
-    def _note_ties(self, readings: Sequence[Reading], scene: Scene) -> bool:
-        found = checks.eigengap(readings, self.eigengap)
-        if found:
-            ties = degenerate(scene.calls, self.eigengap, scene.samples)
-            for finding in found:
-                self._log.finding(tie_finding(finding, scene, ties))
-        return bool(found)
-
-    def _incident(self, finding: Finding, scene: Scene) -> bool:
-        self._counts["incidents"] += 1
-        skipping = self.policy == "skip"
-        last = self.policy == "stop" or (skipping and self._counts["skipped"] >= self.max_skipped)
-        path: Path | None = None
-        if last or not self._log.seen(finding):
-            finding, path = self._captured(finding, scene)
-        self._log.finding(finding, limit=None if last else 1)
-        if last:
-            raise NonFiniteStep(finding, path)
-        self._counts["skipped"] += skipping
-        return not skipping
-
-    def _captured(self, finding: Finding, scene: Scene) -> tuple[Finding, Path | None]:
-        finding, path = self._log.capture(scene, finding, float(self.gradient_norm), list(self._healthy))
-        self._counts["captures"] += path is not None
-        return finding, path
-
-    def _died(self, error: Exception) -> None:
-        """An exception ended an open step: where something non-finite caused it, it is an incident like any other."""
-        scene = self._scene(self._step())
-        readings = self._confirmed(self._panel.read_forward(), scene)
-        finding = exception_finding(error, checks.nonfinite(readings), scene)
-        if finding is None:
-            return
-        self._log.readings(scene.start.step, readings)
-        self._counts["incidents"] += 1
-        self.gradient_norm = torch.tensor(math.nan)
-        finding, path = self._captured(finding, scene)
-        self._log.finding(finding, limit=None)
-        raise NonFiniteStep(finding, path) from error
 
     def _scene(self, start: StepStart) -> Scene:
         return Scene(
@@ -305,7 +222,7 @@ class Watch:
             outputs=self._panel.outputs.kept,
             losses=self._panel.losses.values,
             calls=self._panel.decompositions.calls,
-            threshold=self.eigengap,
+            threshold=self._judge.eigengap,
         )
 
     # Inner matters
@@ -331,7 +248,7 @@ class Watch:
                 hook(*args, **kwargs)
             except Exception as error:  # noqa: BLE001  the seam between an observer and the program it observes
                 crashed = True
-                self._counts["probe_crashes"] += 1
+                self._judge.counts["probe_crashes"] += 1
                 self._log.finding(checks.crashed(hook.__qualname__, error, traceback.format_exc()), limit=None)
 
         return guarded
