@@ -55,6 +55,11 @@ class Watch:
     (or `scaler`) may skip `scaler_patience` steps in a row. `eigengap` is the relative gap at or below which a
     differentiated decomposition is a finding; `sentinel` looks at every leaf module's output, too. Parameters and
     optimizer state are looked through once in `state_period` steps. Policy "skip" may drop `max_skipped` steps.
+
+    `every` takes statistics of every module, forward and backward, in the first step and each `every`-th after it;
+    with `loss_fn` (output, target) → loss those steps also ask what zeros would have scored. `ranges` keeps the last so
+    many minima and maxima of every leaf module, shown when something goes wrong. `learning_rate` says what the rate of
+    a step should be; schedulers in `extra_state` are asked anyway. See `probes.panel.Looks`.
     """
 
     def __init__(
@@ -76,13 +81,25 @@ class Watch:
         sentinel: bool = False,
         max_skipped: int = 10,
         state_period: int = 100,
+        every: int = 0,
+        ranges: int = 0,
+        loss_fn: Callable[[Any, Any], Tensor] | None = None,
+        learning_rate: Callable[[int], float] | None = None,
     ) -> None:
         self._model, self._optimizer, self._extra_state = bare(model), optimizer, dict(extra_state or {})
         if scaler is not None and scaler not in self._extra_state.values():
             self._extra_state.setdefault("scaler", scaler)
         self._parameters = _named_parameters(self._model, optimizer)
         self._known = _count(optimizer)
-        looks = Looks(sentinel=sentinel, state_period=state_period)
+        looks = Looks(
+            sentinel=sentinel,
+            state_period=state_period,
+            every=every,
+            ranges=ranges,
+            loss_fn=loss_fn,
+            learning_rate=learning_rate,
+            schedulers=tuple(self._extra_state.values()),
+        )
         self._panel = Panel(model, self._model, optimizer, self._parameters, looks)
         self._buffers = BufferCopies(self._model)
         device = next((p.device for p in self._parameters.values()), torch.device("cpu"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -24,11 +24,24 @@ class Looks:
     """How closely a watch looks.
 
     `sentinel` sums every leaf module's output; parameters, buffers and optimizer state are looked through once in
-    `state_period` steps.
+    `state_period` steps. The first step and each `every`-th after it are sampled: statistics of every module, forward
+    and backward (0: never). `ranges` is how many minima and maxima of every leaf module are kept on its device (0:
+    none). Sampled steps ask `loss_fn` (output, target) → loss what zeros and the output's own mean would have scored.
+    `learning_rate` gives the expected rate of a step; those of `schedulers` that have a `get_last_lr` are asked, too.
     """
 
     sentinel: bool = False
     state_period: int = 100
+    every: int = 0
+    ranges: int = 0
+    loss_fn: Callable[[Any, Any], Tensor] | None = None
+    learning_rate: Callable[[int], float] | None = None
+    schedulers: tuple[Any, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, value in (("every", self.every), ("ranges", self.ranges)):
+            if value < 0:
+                raise ValueError(f"{name} is {value}; expected 0 (off) or more")
 
 
 class Panel:
