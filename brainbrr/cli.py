@@ -319,6 +319,20 @@ def evaluate(
 
 
 @cli.command()
+@click.argument("reference", type=click.Path(path_type=Path))
+@click.argument("hypothesis", type=click.Path(path_type=Path))
+@result_options("text", "json")
+def score(reference: Path, hypothesis: Path, form: str, output: Path | None, force: bool) -> int:
+    """Score the labels in HYPOTHESIS against those in REFERENCE by NEDC's EPOCH, OVLP and TAES and by SzCORE."""
+    from brainbrr.evaluation.compare import compare
+
+    refuse_to_overwrite(output, force=force)
+    found = compare(reference, hypothesis)
+    emit(found.to_dict(), table(found.rows()), form=form, output=output, force=force)
+    return 0
+
+
+@cli.command()
 @click.argument("config", type=click.Path(path_type=Path))
 @DEVICE
 @SET

@@ -25,6 +25,7 @@ BACKGROUND = "bckg"
 SEIZURE_TYPES = frozenset({SEIZURE, "gnsz", "fnsz", "cpsz", "absz", "spsz", "tcsz", "tnsz", "mysz"})
 _COLUMNS = ["channel", "start_time", "stop_time", "label", "confidence"]
 _VERSION = re.compile(r"#\s*version\s*=\s*(\S+)")
+_DURATION = re.compile(r"^#\s*duration\s*=\s*(\d+(?:\.\d+)?)\s*secs", re.MULTILINE)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,11 +40,15 @@ class Event:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class LabelFile:
-    """What a label file says. `ignored` counts its rows that are neither seizure nor background, by label."""
+    """What a label file says. `ignored` counts its rows that are neither seizure nor background, by label.
+
+    `duration_s`: length of the recording, from the file's header or, without one, where its last row ends.
+    """
 
     path: Path
     events: tuple[Event, ...]
     ignored: dict[str, int]
+    duration_s: float
 
 
 def label_path(edf_path: str | Path) -> Path | None:
@@ -68,12 +73,15 @@ def read_label_file(path: str | Path) -> LabelFile:
     """Read a CSV_BI file (`TERM` rows, seiz and bckg) or a per-channel CSV (union of the channels' seizures)."""
     path = Path(path)
     binary = path.suffix == ".csv_bi"
-    rows = list(_rows(path, binary))
+    text = _text(path)
+    rows = list(_rows(path, text, binary))
     seizures = [row for row in rows if row.label in SEIZURE_TYPES]
     others = Counter(row.label for row in rows if row.label not in {*SEIZURE_TYPES, BACKGROUND})
     # A table of one channel may list two seizures that touch; over channels what touches is the same seizure.
     events = unite(seizures, touching=not binary)
-    return LabelFile(path=path, events=events, ignored=dict(sorted(others.items())))
+    header = _DURATION.search(text)
+    duration_s = float(header[1]) if header else max((row.stop_s for row in rows), default=0.0)
+    return LabelFile(path=path, events=events, ignored=dict(sorted(others.items())), duration_s=duration_s)
 
 
 def unite(events: Iterable[Event], *, touching: bool) -> tuple[Event, ...]:
@@ -159,12 +167,15 @@ def write_csv_bi(
         file.write(("\n".join(lines) + "\n").encode())
 
 
-def _rows(path: Path, binary: bool) -> Iterator[Event]:
-    """Every row of the table, background and unknown labels included."""
+def _text(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise LabelError(f"{path}: not a text file ({error.reason} at byte {error.start}); expected UTF-8") from None
+
+
+def _rows(path: Path, text: str, binary: bool) -> Iterator[Event]:
+    """Every row of the table, background and unknown labels included."""
     seen_columns = False
     for number, line in enumerate(text.splitlines(), start=1):
         where = f"{path}:{number}"
