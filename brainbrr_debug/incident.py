@@ -20,7 +20,7 @@ from brainbrr_debug.probes.decompositions import Call, Degenerate, degenerate
 from brainbrr_debug.probes.state import state_tensors
 from brainbrr_debug.quantities import EIGENGAP, GRADIENT_NORM, OUTPUT_SUM, STATE_NORM
 from brainbrr_debug.records import Finding, Reading, Severity
-from brainbrr_debug.snapshot import StepStart
+from brainbrr_debug.snapshot import BufferCopies, StepStart
 from brainbrr_debug.statistics import can_be_nonfinite, exact_norm, finiteness, stored_values
 from brainbrr_debug.tensors import leaves
 
@@ -39,7 +39,7 @@ class Scene:
     optimizer: torch.optim.Optimizer
     parameters: Mapping[str, Tensor]
     extra_state: Mapping[str, Any]
-    buffers: Mapping[str, Tensor]  # as of the step's start
+    buffers: BufferCopies  # as of the step's start
     start: StepStart
     outputs: Sequence[tuple[Tensor | None, int]]
     losses: Sequence[Tensor]
@@ -107,7 +107,7 @@ def _exact_gap(reading: Reading, scene: Scene) -> float | None:
 
 
 def _states(scene: Scene) -> list[tuple[str, str, Tensor]]:
-    everything = state_tensors(scene.model, scene.optimizer, scene.parameters)
+    everything = state_tensors(scene.model, scene.optimizer, scene.parameters, scene.buffers.meant)
     return [entry for entry in everything if can_be_nonfinite(entry[2])]
 
 

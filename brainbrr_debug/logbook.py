@@ -100,7 +100,7 @@ class Logbook:
         return finding, path
 
     def _content(self, scene: Scene, finding: Finding, norm: float, healthy: Sequence[Batches]) -> CaptureContent:
-        state = collect_state(scene.model, scene.optimizer, scene.extra_state, scene.buffers)
+        state = collect_state(scene.model, scene.optimizer, scene.extra_state, scene.buffers.values())
         usable = [batches for batches in healthy if not batches.modified]
         provenance = self.provenance
         return CaptureContent(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from brainbrr_debug.rng import RngState
+from brainbrr_debug.statistics import finiteness
 from brainbrr_debug.subject import Batch
 from brainbrr_debug.tensors import leaves
 
@@ -25,13 +26,17 @@ without telling the version counter. Larger ones (masks, tables) are copied agai
 
 
 class BufferCopies:
-    """Copies of the buffers of all modules that `model` has now, as of the last `take`, in memory allocated once."""
+    """Copies of the buffers of all modules that `model` has now, as of the last `take`, in memory allocated once.
+
+    `meant` names those that held infinities and no NaN when they were first seen: masks, running minima.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         # named_buffers() walks the whole tree; this list is walked instead, every step
         self._modules = [(f"{name}." if name else "", module) for name, module in model.named_modules()]
         self._copies: dict[str, Tensor] = {}
         self._versions: dict[str, tuple[int, int]] = {}
+        self.meant: set[str] = set()
 
     def take(self) -> None:
         """Copy what may have changed since the last time."""
@@ -42,6 +47,8 @@ class BufferCopies:
             seen[name] = mark
             if copy is None or copy.shape != buffer.shape or copy.dtype != buffer.dtype or copy.device != buffer.device:
                 self._copies[name] = buffer.detach().clone()
+                if copy is None and (found := finiteness(buffer)).inf and not found.nan:
+                    self.meant.add(name)
             elif buffer.numel() <= SMALL or self._versions.get(name) != mark:
                 sources.append(buffer.detach())
                 targets.append(copy)

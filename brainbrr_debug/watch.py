@@ -100,8 +100,8 @@ class Watch:
             learning_rate=learning_rate,
             schedulers=tuple(self._extra_state.values()),
         )
-        self._panel = Panel(model, self._model, optimizer, self._parameters, looks)
         self._buffers = BufferCopies(self._model)
+        self._panel = Panel(model, self._model, optimizer, self._parameters, looks, self._buffers.meant)
         device = next((p.device for p in self._parameters.values()), torch.device("cpu"))
         directory = run_dir if isinstance(run_dir, RunDir) or run_dir is None else RunDir.at(run_dir)
         around = {**describe_environment(device), **(environment or {})}
@@ -234,7 +234,7 @@ class Watch:
             optimizer=self._optimizer,
             parameters=self._parameters,
             extra_state=self._extra_state,
-            buffers=self._buffers.values(),
+            buffers=self._buffers,
             start=start,
             outputs=self._panel.outputs.kept,
             losses=self._panel.losses.values,

@@ -45,7 +45,10 @@ class Looks:
 
 
 class Panel:
-    """The probes. `bare` is the model without wrappers: its names are the ones that sites carry."""
+    """The probes. `bare` is the model without wrappers: its names are the ones that sites carry.
+
+    Buffers named in `meant` hold infinities on purpose; it may grow.
+    """
 
     def __init__(
         self,
@@ -54,6 +57,7 @@ class Panel:
         optimizer: torch.optim.Optimizer,
         parameters: Mapping[str, Tensor],
         looks: Looks,
+        meant: Collection[str] = (),
     ) -> None:
         self._model, self._bare, self._optimizer = model, bare, optimizer
         self.ledger = Ledger()
@@ -61,7 +65,7 @@ class Panel:
         self.outputs = Outputs(self.ledger)
         self.decompositions = Decompositions(self.ledger, {id(m): name for name, m in bare.named_modules()})
         self.sentinel = Sentinel(self.ledger) if looks.sentinel else None
-        self._states = States(self.ledger, bare, optimizer, parameters, looks.state_period)
+        self._states = States(self.ledger, bare, optimizer, parameters, looks.state_period, meant)
 
     def attach(self, guard: Guard) -> None:
         """Install hooks and the recording decompositions."""

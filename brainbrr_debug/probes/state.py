@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -17,14 +17,18 @@ CALL = 20_000
 
 
 def state_tensors(
-    model: nn.Module, optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor]
+    model: nn.Module, optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor], meant: Collection[str] = ()
 ) -> Iterator[tuple[str, str, Tensor]]:
-    """(phase, site, tensor) of all `parameters`, the model's buffers and every tensor of the optimizer's state."""
+    """(phase, site, tensor) of all `parameters`, the model's buffers and every tensor of the optimizer's state.
+
+    Buffers named in `meant` are left out: they hold infinities on purpose.
+    """
     names = {id(parameter): name for name, parameter in parameters.items()}
     for name, parameter in parameters.items():
         yield "forward", name, parameter
     for name, buffer in model.named_buffers():
-        yield "forward", name, buffer
+        if name not in meant:
+            yield "forward", name, buffer
     for parameter, state in optimizer.state.items():
         if isinstance(state, Mapping):
             for key, value in state.items():
@@ -45,11 +49,12 @@ class States:
         optimizer: torch.optim.Optimizer,
         parameters: Mapping[str, Tensor],
         period: int,
+        meant: Collection[str] = (),
     ) -> None:
         if period < 1:
             raise ValueError(f"period is {period} steps; expected at least 1")
         self._ledger, self._model, self._optimizer, self._parameters = ledger, model, optimizer, parameters
-        self._period = period
+        self._period, self._meant = period, meant
         self._turn = 0
         self._round: Iterator[Tensor] = iter(())
         self._share = 0.0
@@ -71,9 +76,8 @@ class States:
             )
 
     def _start_round(self) -> None:
-        everything = [
-            x for _, _, x in state_tensors(self._model, self._optimizer, self._parameters) if can_be_nonfinite(x)
-        ]
+        tensors = state_tensors(self._model, self._optimizer, self._parameters, self._meant)
+        everything = [x for _, _, x in tensors if can_be_nonfinite(x)]
         self._share = sum(x.numel() + CALL for x in everything) / self._period
         self._owed = 0.0
         self._round = iter(everything)
