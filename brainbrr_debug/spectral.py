@@ -1,18 +1,26 @@
-"""How close the eigenvalues or singular values of a matrix are, and what that does to a gradient.
+"""How close the eigenvalues or singular values of a matrix are, how close it is to a singular one, and how well it was
+taken apart.
 
 The gradient of eigenvectors contains 1/(λi−λj) for every pair, so the smallest gap between neighbours, relative to the
-largest magnitude, is the leading indicator: forward values stay finite and innocent however small it gets.
+largest magnitude, is the leading indicator: forward values stay finite and innocent however small it gets. What divides
+by the matrix itself loses a digit for every factor of ten in its condition number.
 
-Letters: … batch dimensions, n order of the matrix.
+Letters: … batch dimensions, m × n or n × n the matrix, k right-hand sides.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 _eigvalsh = torch.linalg.eigvalsh  # bound here, so that a probe that replaces it does not see our own calls
+_eigvals = torch.linalg.eigvals
 _svdvals = torch.linalg.svdvals
+
+Values = Literal["hermitian", "eigen", "singular"]
+"""Eigenvalues of a Hermitian matrix, of any square one, or singular values."""
 
 THRESHOLD = 1e-6
 """Relative gap at or below which a matrix counts as degenerate."""
@@ -35,6 +43,18 @@ def eigengap(values: Tensor) -> Tensor:
     if gaps.shape[-1] == 0:
         return torch.full(values.shape[:-1], torch.inf, dtype=values.dtype, device=values.device)
     return gaps.amin(dim=-1)
+
+
+def scattered_eigengap(values: Tensor) -> Tensor:
+    """`eigengap` (…) of `values` (…, n) in no order, complex ones too: over all pairs, so n² numbers a matrix."""
+    values = values.detach()
+    n = values.shape[-1]
+    apart = (values[..., :, None] - values[..., None, :]).abs()
+    if n < 2:
+        return torch.full(values.shape[:-1], torch.inf, dtype=apart.dtype, device=values.device)
+    itself = torch.eye(n, dtype=torch.bool, device=values.device)
+    scale = values.abs().amax(dim=-1).clamp_min(torch.finfo(apart.dtype).tiny)
+    return apart.masked_fill(itself, torch.inf).amin(dim=(-2, -1)) / scale
 
 
 def amplification(values: Tensor) -> Tensor:
@@ -65,13 +85,70 @@ def multiplicities(values: Tensor, threshold: float = THRESHOLD) -> tuple[int, .
     return tuple(sizes)
 
 
-def exact_eigengap(matrices: Tensor, *, hermitian: bool = True) -> Tensor:
-    """`eigengap` (…) of finite `matrices` in float64 on the CPU: of eigenvalues, or else of singular values.
+def wide(x: Tensor) -> Tensor:
+    """`x` in float64 or complex128 on the CPU, detached."""
+    return x.detach().to("cpu", torch.complex128 if x.is_complex() else torch.float64)
+
+
+def exact_eigengap(matrices: Tensor, values: Values = "hermitian") -> Tensor:
+    """`eigengap` (…) of finite `matrices` in float64 on the CPU, of those values that `values` says.
 
     Hermitian matrices (…, n, n) are read in their lower triangle.
     """
-    wide = matrices.detach().to("cpu", torch.complex128 if matrices.is_complex() else torch.float64)
-    return eigengap(_eigvalsh(wide) if hermitian else _svdvals(wide))
+    if values == "hermitian":
+        return eigengap(_eigvalsh(wide(matrices)))
+    return scattered_eigengap(_eigvals(wide(matrices))) if values == "eigen" else eigengap(_svdvals(wide(matrices)))
+
+
+# How close to singular ----------------------------------------------------------------------------------------------
+
+
+def condition_number(magnitudes: Tensor) -> Tensor:
+    """Largest over smallest of `magnitudes` (…, n) ≥ 0, singular values say; infinite for a singular matrix, 1 for n=0.
+
+    The smallest of them is the distance to the nearest singular matrix in the 2-norm.
+    """
+    if magnitudes.shape[-1] == 0:
+        return torch.ones(magnitudes.shape[:-1], dtype=magnitudes.dtype, device=magnitudes.device)
+    low, high = magnitudes.amin(dim=-1), magnitudes.amax(dim=-1)
+    return torch.where(low == 0, torch.inf, high / low)
+
+
+def condition_limit(dtype: torch.dtype, n: int) -> float:
+    """1/(n·eps): a matrix of order `n` with a condition number from here on is singular to the precision of `dtype`."""
+    return 1 / (max(1, n) * torch.finfo(dtype).eps)
+
+
+def error_limit(dtype: torch.dtype, n: int) -> float:
+    """100·n·eps: what a sound decomposition of order `n` stays far below in residual and loss of orthogonality."""
+    return 100 * max(1, n) * torch.finfo(dtype).eps
+
+
+# How well taken apart -----------------------------------------------------------------------------------------------
+
+
+def orthogonality(q: Tensor) -> Tensor:
+    """‖QᴴQ − I‖ in the Frobenius norm, (…), of `q` (…, m, n) with m ≥ n: 0 where the columns are orthonormal."""
+    identity = torch.eye(q.shape[-1], dtype=q.dtype, device=q.device)
+    return frobenius(q.mH @ q - identity)
+
+
+def residual(found: Tensor, wanted: Tensor, scale: Tensor | None = None) -> Tensor:
+    """‖found − wanted‖ of (…, m, n) over `scale` (…), ‖wanted‖ by default: (…); 0 where nothing is missing."""
+    error = frobenius(found - wanted)
+    return torch.where(error == 0, 0.0, error / (frobenius(wanted) if scale is None else scale))
+
+
+def frobenius(x: Tensor) -> Tensor:
+    """‖x‖ in the Frobenius norm, (…), of (…, m, n); its squares do not overflow."""
+    if x.shape[-1] == 0 or x.shape[-2] == 0:
+        return torch.zeros(x.shape[:-2], dtype=x.real.dtype, device=x.device)
+    peak = x.abs().amax(dim=(-2, -1))
+    norm: Tensor = torch.linalg.vector_norm(x / torch.where(peak > 0, peak, 1)[..., None, None], dim=(-2, -1)) * peak
+    return norm
+
+
+# Whose it is --------------------------------------------------------------------------------------------------------
 
 
 def sample_of(flat: int, batch_shape: tuple[int, ...], samples: int | None) -> int | None:

@@ -51,7 +51,9 @@ class Call:
         )
         if not bool(torch.isfinite(chosen).all()):
             return None
-        return exact_eigengap(chosen.mH if self.upper else chosen, hermitian=not self.op.endswith("svd"))
+        return exact_eigengap(
+            chosen.mH if self.upper else chosen, "singular" if self.op.endswith("svd") else "hermitian"
+        )
 
 
 class Decompositions:

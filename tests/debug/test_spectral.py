@@ -3,19 +3,29 @@ from __future__ import annotations
 import itertools
 import math
 
+import numpy as np
 import pytest
+import scipy.linalg
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brainbrr_debug.spectral import (
     amplification,
+    condition_limit,
+    condition_number,
     eigengap,
+    error_limit,
     exact_eigengap,
+    frobenius,
     is_degenerate,
     multiplicities,
+    orthogonality,
     relative_gaps,
+    residual,
     sample_of,
+    scattered_eigengap,
+    wide,
 )
 
 
@@ -41,6 +51,80 @@ def test_the_relative_gap_does_not_change_with_scale(seed: int, factor: float) -
     torch.testing.assert_close(exact_eigengap(a), exact_eigengap(factor * a), rtol=1e-6, atol=1e-12)
 
 
+def planted(seed: int, values: list[float], *, turned: bool) -> torch.Tensor:
+    """A matrix with exactly these values: Hermitian with eigenvalues, or else (`turned`) with singular values."""
+    rng = np.random.default_rng(seed)
+    left, right = (np.linalg.qr(rng.standard_normal((len(values), len(values))))[0] for _ in range(2))
+    return torch.from_numpy(left @ np.diag(values) @ (right if turned else left.T))
+
+
+spectra = st.lists(st.integers(1, 60), min_size=2, max_size=7).map(lambda numbers: [n / 8 for n in numbers])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**31), spectra, st.booleans())
+def test_planted_gaps_are_found(seed: int, values: list[float], turned: bool) -> None:
+    found = exact_eigengap(planted(seed, values, turned=turned), "singular" if turned else "hermitian")
+    assert float(found) == pytest.approx(slow_gap(values), abs=1e-11)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**31), spectra)
+def test_planted_multiplicities_are_counted(seed: int, values: list[float]) -> None:
+    found = torch.linalg.eigvalsh(planted(seed, values, turned=False))
+    expected = tuple(len(list(group)) for _, group in itertools.groupby(sorted(values)))
+    assert multiplicities(found) == expected
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**31), st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9)), min_size=1, max_size=7))
+def test_the_gap_of_complex_eigenvalues_is_that_of_all_pairs(seed: int, pairs: list[tuple[int, int]]) -> None:
+    values = [complex(*pair) for pair in pairs]
+    shuffled = np.random.default_rng(seed).permutation(np.array(values))
+    assert float(scattered_eigengap(torch.from_numpy(shuffled))) == pytest.approx(slow_gap(values))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**31), spectra)
+def test_a_planted_condition_number_is_found(seed: int, values: list[float]) -> None:
+    a = planted(seed, values, turned=True)
+    assert float(condition_number(torch.linalg.svdvals(a))) == pytest.approx(np.linalg.cond(a.numpy()), rel=1e-9)
+    assert float(condition_number(torch.tensor(values))) == pytest.approx(max(values) / min(values))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**31), st.integers(1, 6), st.integers(1, 6), st.floats(0, 1))
+def test_residual_and_orthogonality_are_those_of_numpy(seed: int, m: int, n: int, error: float) -> None:
+    rng = np.random.default_rng(seed)
+    a, b = rng.standard_normal((2, max(m, n), n))
+    b = a + error * b
+    expected = np.linalg.norm(b - a) / np.linalg.norm(a)
+    assert float(residual(torch.from_numpy(b), torch.from_numpy(a))) == pytest.approx(expected, abs=1e-15)
+    q = scipy.linalg.orth(a)
+    spoiled = q + error * rng.standard_normal(q.shape)
+    loss = np.linalg.norm(spoiled.T @ spoiled - np.eye(q.shape[1]))
+    assert float(orthogonality(torch.from_numpy(spoiled))) == pytest.approx(loss, abs=1e-14)
+
+
+def test_the_norm_of_large_and_of_no_numbers() -> None:
+    assert float(frobenius(torch.full((2, 2), 1e300, dtype=torch.float64))) == pytest.approx(2e300)
+    assert float(frobenius(torch.zeros(2, 2))) == 0.0
+    assert frobenius(torch.zeros(3, 0, 2)).tolist() == [0.0, 0.0, 0.0]
+    assert float(residual(torch.zeros(2, 2), torch.zeros(2, 2))) == 0.0
+
+
+def test_singular_matrices_have_an_infinite_condition_number() -> None:
+    assert condition_number(torch.tensor([[2.0, 0.0], [0.0, 0.0], [4.0, 2.0]])).tolist() == [math.inf, math.inf, 2.0]
+    assert condition_number(torch.ones(2, 0)).tolist() == [1.0, 1.0]
+
+
+def test_the_limits_follow_the_precision_and_the_order() -> None:
+    assert condition_limit(torch.float32, 8) == pytest.approx(2**20) and condition_limit(torch.float64, 8) > 1e14
+    assert error_limit(torch.float32, 10) == pytest.approx(1000 * 2**-23)
+    sound = torch.linalg.qr(torch.randn(40, 40, generator=torch.Generator().manual_seed(0)))[0]
+    assert float(orthogonality(wide(sound))) < error_limit(torch.float32, 40) / 20
+
+
 def test_structured_graphs_are_degenerate_and_a_random_one_is_not() -> None:
     n = 19
     star = torch.zeros(n, n)
@@ -57,6 +141,7 @@ def test_adding_a_multiple_of_the_identity_opens_no_gap() -> None:
 
 
 def test_what_has_no_neighbours_has_an_infinite_gap() -> None:
+    assert scattered_eigengap(torch.ones(2, 1, dtype=torch.complex64)).tolist() == [math.inf, math.inf]
     assert eigengap(torch.ones(2, 1)).tolist() == [math.inf, math.inf]
     assert eigengap(torch.ones(3, 0)).tolist() == [math.inf] * 3
     assert float(amplification(torch.ones(1))) == 0.0
@@ -79,7 +164,7 @@ def test_multiplicities_group_equal_values() -> None:
 
 
 def test_singular_values_are_measured_without_a_symmetric_matrix() -> None:
-    assert float(exact_eigengap(torch.diag(torch.tensor([3.0, -3.0])), hermitian=False)) == 0.0
+    assert float(exact_eigengap(torch.diag(torch.tensor([3.0, -3.0])), "singular")) == 0.0
     assert relative_gaps(torch.tensor([4.0, 2.0, 1.0])).tolist() == [0.5, 0.25]
 
 
