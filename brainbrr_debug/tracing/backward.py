@@ -19,6 +19,8 @@ from brainbrr_debug.tracing.finiteness import INF, NAN, bad_elements, fill_finit
 from brainbrr_debug.tracing.tracer import Tracer
 
 Gradients = tuple[torch.Tensor | None, ...]
+Roots = Sequence[torch.Tensor | GradientEdge]
+Running = Callable[[Roots], contextlib.AbstractContextManager[None]]
 
 
 class BackwardWatch:
@@ -31,18 +33,14 @@ class BackwardWatch:
     @contextlib.contextmanager
     def attached(self) -> Iterator[None]:
         """While inside, every backward pass is watched."""
-        engine = torch.autograd._engine_run_backward  # type: ignore[attr-defined]
-        torch.autograd._engine_run_backward = _watched_engine(engine, self)  # type: ignore[attr-defined]
-        try:
+        with watched_engine(self.running):
             yield
-        finally:
-            torch.autograd._engine_run_backward = engine  # type: ignore[attr-defined]
 
     @contextlib.contextmanager
-    def running(self, roots: Sequence[torch.Tensor | GradientEdge]) -> Iterator[None]:
+    def running(self, roots: Roots) -> Iterator[None]:
         """Hooks on every node below `roots`, for one run of the engine."""
         tracer = self._tracer
-        handles = [handle for node in _nodes_below(roots) for handle in self._hook(node)]
+        handles = [handle for node in nodes_below(roots) for handle in self._hook(node)]
         outer = tracer.in_node
         tracer.engine_depth += 1
         tracer.in_node = not tracer.intervention.between_nodes
@@ -122,24 +120,33 @@ class BackwardWatch:
             return tuple(_patched(tensor, born) if tensor is not None else None for tensor in produced)
 
 
+@contextlib.contextmanager
+def watched_engine(running: Running) -> Iterator[None]:
+    """While inside, every run of the autograd engine from Python goes on within `running(roots)`."""
+    engine = torch.autograd._engine_run_backward  # type: ignore[attr-defined]
+
+    def run(roots: Any, *args: Any, **kwargs: Any) -> Any:
+        return _run_engine(engine, running, roots, args, kwargs)
+
+    torch.autograd._engine_run_backward = run  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        torch.autograd._engine_run_backward = engine  # type: ignore[attr-defined]
+
+
 def engine_code() -> Any:
     """The code object that marks the start of a backward pass on the stack."""
     return _run_engine.__code__
 
 
-def _run_engine(engine: Callable[..., Any], watch: BackwardWatch, roots: Any, args: Any, kwargs: Any) -> Any:
-    with watch.running(roots):
+def _run_engine(engine: Callable[..., Any], running: Running, roots: Any, args: Any, kwargs: Any) -> Any:
+    with running(roots):
         return engine(roots, *args, **kwargs)
 
 
-def _watched_engine(engine: Callable[..., Any], watch: BackwardWatch) -> Callable[..., Any]:
-    def run(roots: Any, *args: Any, **kwargs: Any) -> Any:
-        return _run_engine(engine, watch, roots, args, kwargs)
-
-    return run
-
-
-def _nodes_below(roots: Sequence[torch.Tensor | GradientEdge]) -> list[Node]:
+def nodes_below(roots: Roots) -> list[Node]:
+    """Every node of the autograd graph that a backward pass from `roots` may run."""
     pending = [root.node if isinstance(root, GradientEdge) else root.grad_fn for root in roots]
     seen: dict[Node, None] = {}
     while pending:
