@@ -23,6 +23,7 @@ from typing import Any
 
 from brainbrr_debug.capture import CaptureContent, read_capture
 from brainbrr_debug.errors import CannotRunHere
+from brainbrr_debug.forward import forwarded
 from brainbrr_debug.questions.cause import Matrix, data_or_weights
 from brainbrr_debug.questions.components import Components, repairs, which_component
 from brainbrr_debug.questions.culprits import Culprits, described, which_samples
@@ -87,9 +88,11 @@ def bisect(
     """
     started = time.monotonic()
     content = capture if isinstance(capture, CaptureContent) else read_capture(capture)
+    subject = load_captured_subject(content) if subject is None else subject
+    content = forwarded(content, subject)
     trials = Trials(
         content,
-        subject if subject is not None else load_captured_subject(content),
+        subject,
         log=log,
         deadline=None if budget_s is None else started + budget_s,
         progress=progress,

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from brainbrr_debug.errors import EXIT_CANNOT_TELL, UsageError
+from brainbrr_debug.lead import LeadStep
 from brainbrr_debug.records import Finding, Reading, Severity, dumps, number
 from brainbrr_debug.rng import RngState
 from brainbrr_debug.rundir import atomic_path
@@ -60,6 +61,9 @@ class CaptureContent:
     `healthy_micro_batches` are those of recent healthy steps, the latest step first. Model, optimizer and extra state,
     generators and batches are those of the step's start. `expected` is the step's `fingerprint.fingerprint`, which a
     repeat must reproduce, None of its numbers where the step did not get so far.
+
+    Where the damage is older than the step, `lead_in` holds the steps since the last snapshot, the earliest first; the
+    three states are then those of its first step, and playing it leads to the start of the captured step.
     """
 
     step: int
@@ -78,6 +82,7 @@ class CaptureContent:
     rng: RngState
     readings: tuple[Reading, ...]
     expected: dict[str, Any]
+    lead_in: tuple[LeadStep, ...] = ()
 
 
 _TREES = ("micro_batches", "healthy_micro_batches", "model_state", "optimizer_state", "extra_state")
@@ -149,6 +154,7 @@ def _crc_behind_seal(file: IO[bytes]) -> int:
 def _document(content: CaptureContent) -> tuple[dict[str, Any], list[tuple[str, Tensor]]]:
     writer = TreeWriter()
     trees = {name: writer.write(getattr(content, name), name) for name in _TREES}
+    trees["lead_in"] = writer.write([step.to_tree() for step in content.lead_in], "lead_in")
     plain = {name: getattr(content, name) for name in _PLAIN}
     records = {"finding": content.finding, "readings": content.readings, "rng": content.rng.to_dict()}
     return {"plain": plain, "trees": trees, **records}, writer.tensors
@@ -256,6 +262,8 @@ def _content(document: Mapping[str, Any], tensors: list[Tensor]) -> CaptureConte
         values[name] = tuple(tuple(samples) for samples in values[name])
     for name in _TREES:
         values[name] = read_tree(document["trees"][name], tensors)
+    lead_in = read_tree(document["trees"].get("lead_in"), tensors) or ()
+    values["lead_in"] = tuple(LeadStep.from_tree(step) for step in lead_in)
     finding = document["finding"]
     readings = document["readings"]
     return CaptureContent(

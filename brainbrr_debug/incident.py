@@ -67,7 +67,7 @@ def confirmed(readings: Sequence[Reading], scene: Scene) -> list[Reading]:
         elif _bad(reading, GRADIENT_NORM):
             value = _exact_norm([p.grad for p in scene.parameters.values() if p.grad is not None])
         elif _bad(reading, STATE_NORM):
-            value = _exact_norm([x for _, _, x in _states(scene)])
+            value = _exact_norm([x for _, _, x in states(scene)])
         elif reading.quantity == EIGENGAP and not reading.value > scene.threshold:
             value = _exact_gap(reading, scene)
         else:
@@ -106,7 +106,8 @@ def _exact_gap(reading: Reading, scene: Scene) -> float | None:
     return min((float(gaps.min()) for gaps in exact if gaps is not None), default=None)
 
 
-def _states(scene: Scene) -> list[tuple[str, str, Tensor]]:
+def states(scene: Scene) -> list[tuple[str, str, Tensor]]:
+    """(phase, site, tensor) of everything in parameters, buffers and optimizer state that can be non-finite."""
     everything = state_tensors(scene.model, scene.optimizer, scene.parameters, scene.buffers.meant)
     return [entry for entry in everything if can_be_nonfinite(entry[2])]
 
@@ -114,8 +115,16 @@ def _states(scene: Scene) -> list[tuple[str, str, Tensor]]:
 # The finding --------------------------------------------------------------------------------------------------------
 
 
-def enriched(finding: Finding, scene: Scene, *, norm: float, command: str) -> Finding:
-    """`finding` with exact evidence, one sentence for a person, and the next command."""
+def damaged(scene: Scene) -> list[str]:
+    """What is not finite in parameters, buffers and optimizer state, by name."""
+    return [site for _, site, x in states(scene) if not finiteness(x).finite]
+
+
+def enriched(finding: Finding, scene: Scene, *, norm: float, way_back: Mapping[str, Any], command: str) -> Finding:
+    """`finding` with exact evidence, one sentence for a person, and the next command.
+
+    `way_back` is what there is to say about how to get to a time before the damage; empty where the state is whole.
+    """
     gradients = _gradient_partition(scene)
     ties = degenerate(scene.calls, scene.threshold, scene.samples)
     evidence = {
@@ -125,7 +134,8 @@ def enriched(finding: Finding, scene: Scene, *, norm: float, command: str) -> Fi
         "logits": _counts([x for x, _ in scene.outputs]),
         **gradients,
         "inputs_nonfinite": _bad_inputs(scene),
-        "state_nonfinite": [site for _, site, x in _states(scene) if not finiteness(x).finite],
+        "state_nonfinite": damaged(scene),
+        **way_back,
         "batch_modified_in_place": scene.start.batches.modified,
         "degenerate": tie_evidence(ties, scene),
     }
@@ -234,6 +244,8 @@ def _sentence(finding: Finding, evidence: Mapping[str, Any], ties: Sequence[Dege
     if evidence["state_nonfinite"]:
         names = evidence["state_nonfinite"]
         parts.append(f"{len(names)} of the state's tensors were not finite when the step began, first {names[0]}")
+    if "way_back" in evidence:
+        parts.append(evidence["way_back"])
     if ties:
         parts.append(f"smallest relative eigengap {ties[0].gap:.3g} in {_tie_place(ties[0])}")
     return "; ".join(parts)

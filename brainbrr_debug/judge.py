@@ -20,6 +20,7 @@ from brainbrr_debug.quantities import GRADIENT_NORM
 from brainbrr_debug.records import Finding, Reading
 from brainbrr_debug.scaling import ScalerPatience
 from brainbrr_debug.snapshot import Batches
+from brainbrr_debug.trail import Trail
 
 Policy = Literal["stop", "skip", "record", "sanitize"]
 """What to do about a step that is not finite: stop the run; skip the update; record and go on ("sanitize" is "record"
@@ -51,11 +52,12 @@ class Judge:
         healthy_batches: int,
         scaling: ScalerPatience,
         log: Logbook,
+        trail: Trail,
     ) -> None:
         if policy not in ("stop", "skip", "record", "sanitize"):
             raise ValueError(f"policy is {policy!r}; expected stop, skip, record or sanitize")
         self.policy, self.max_skipped, self.eigengap = policy, max_skipped, eigengap
-        self.scaling, self.log = scaling, log
+        self.scaling, self.log, self.trail = scaling, log, trail
         self.counts: collections.Counter[str] = collections.Counter()
         self.healthy: collections.deque[Batches] = collections.deque(maxlen=healthy_batches)
         self.gradient_norm: Tensor = torch.zeros(())
@@ -95,6 +97,11 @@ class Judge:
         self.log.finding(finding, limit=None)
         raise NonFiniteStep(finding, path) from error
 
+    def let_go(self) -> None:
+        """Hold on to no batch and no snapshot any longer."""
+        self.healthy.clear()
+        self.trail.clear()
+
     def _suspicious(self, readings: Sequence[Reading]) -> bool:
         return any(not math.isfinite(r.value) for r in readings) or bool(checks.eigengap(readings, self.eigengap))
 
@@ -128,6 +135,6 @@ class Judge:
         return not skipping
 
     def _captured(self, finding: Finding, scene: Scene) -> tuple[Finding, Path | None]:
-        finding, path = self.log.capture(scene, finding, float(self.gradient_norm), list(self.healthy))
+        finding, path = self.log.capture(scene, finding, float(self.gradient_norm), list(self.healthy), self.trail)
         self.counts["captures"] += path is not None
         return finding, path

@@ -10,11 +10,12 @@ from typing import Any
 
 from brainbrr_debug.capture import CaptureContent, CaptureError, write_capture
 from brainbrr_debug.fingerprint import fingerprint
-from brainbrr_debug.incident import Scene, enriched
+from brainbrr_debug.incident import Scene, damaged, enriched
 from brainbrr_debug.records import Finding, Reading
 from brainbrr_debug.rundir import RunDir
 from brainbrr_debug.snapshot import Batches
 from brainbrr_debug.tensors import TreeError
+from brainbrr_debug.trail import Lead, Trail
 from brainbrr_debug.training_state import collect_state
 
 FINDINGS_A_KIND = 50
@@ -84,23 +85,37 @@ class Logbook:
         self.run_dir.sync()
 
     def capture(
-        self, scene: Scene, finding: Finding, norm: float, healthy: Sequence[Batches]
+        self, scene: Scene, finding: Finding, norm: float, healthy: Sequence[Batches], trail: Trail
     ) -> tuple[Finding, Path | None]:
-        """The finding in full, and the path of its capture; None when there is nowhere to write or that failed."""
+        """The finding in full, and the path of its capture; None when there is nowhere to write or that failed.
+
+        Where the state was damaged when the step began, the capture begins at the last snapshot of `trail`.
+        """
         path = None if self.run_dir is None else self.run_dir.capture_path(scene.start.step)
-        finding = enriched(finding, scene, norm=norm, command=f"brainbrr-debug bisect {path}" if path else "")
+        older = bool(damaged(scene))
+        finding = enriched(
+            finding,
+            scene,
+            norm=norm,
+            way_back=trail.way_back(self.run_dir.checkpoints if self.run_dir else None) if older else {},
+            command=f"brainbrr-debug bisect {path}" if path else "",
+        )
         if path is None:
             return finding, None
         try:
-            write_capture(path, self._content(scene, finding, norm, healthy))
+            write_capture(path, self._content(scene, finding, norm, healthy, trail.lead() if older else None))
         except (CaptureError, TreeError) as error:
             evidence = {**finding.evidence, "capture_failed": str(error)}
             message = f"{finding.message}; no capture: {error}"
             return dataclasses.replace(finding, message=message, evidence=evidence, commands=()), None
         return finding, path
 
-    def _content(self, scene: Scene, finding: Finding, norm: float, healthy: Sequence[Batches]) -> CaptureContent:
+    def _content(
+        self, scene: Scene, finding: Finding, norm: float, healthy: Sequence[Batches], lead: Lead | None
+    ) -> CaptureContent:
         state = collect_state(scene.model, scene.optimizer, scene.extra_state, scene.buffers.values())
+        groups = state.optimizer["param_groups"]  # those of the captured step, whatever the snapshot's are
+        state = state if lead is None else lead.state
         usable = [batches for batches in healthy if not batches.modified]
         provenance = self.provenance
         return CaptureContent(
@@ -115,11 +130,12 @@ class Logbook:
             identities=scene.start.batches.named(),
             healthy_identities=tuple(names for batches in usable for names in batches.named()),
             model_state=state.model,
-            optimizer_state=state.optimizer,
+            optimizer_state={**state.optimizer, "param_groups": groups},
             extra_state=state.extra,
             rng=scene.start.rng,
             readings=tuple(reading for step in self.recent for reading in step),
             expected=fingerprint(scene.losses, norm, scene.model.named_parameters()),
+            lead_in=() if lead is None else lead.steps,
         )
 
 

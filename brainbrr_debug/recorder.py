@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -21,10 +21,13 @@ from brainbrr_debug.tensors import leaves
 
 
 class Recorder:
-    """A Gate that watches one step of `run`, entered around the step; `observation` is to be read while entered."""
+    """A Gate that watches one step of `run`, entered around the step; `observation` is to be read while entered.
 
-    def __init__(self, run: Run, batch_sizes: Sequence[int | None]) -> None:
-        self._run, self._batch_sizes = run, batch_sizes
+    Infinities that the step begins with in a buffer or a state are meant, unless `damaged` names the tensor.
+    """
+
+    def __init__(self, run: Run, batch_sizes: Sequence[int | None], *, damaged: Collection[str] = ()) -> None:
+        self._run, self._batch_sizes, self._damaged = run, batch_sizes, damaged
         names = {id(module): name for name, module in run.model.named_modules()}
         self._decompositions = Decompositions(Ledger(), names)
         self._losses: list[torch.Tensor] = []
@@ -34,9 +37,9 @@ class Recorder:
         self._before: dict[str, torch.Tensor] = {}
 
     def __enter__(self) -> Self:
-        parameters = {name for name, _ in self._run.model.named_parameters()}
+        damage = {name for name, _ in self._run.model.named_parameters()} | set(self._damaged)
         # Infinities that a buffer or a state begins with (a mask, a running minimum) are meant; a NaN never is.
-        self._on_purpose = {name for name, x in _state(self._run) if name not in parameters and finiteness(x).inf}
+        self._on_purpose = {name for name, x in _state(self._run) if name not in damage and finiteness(x).inf}
         if _scales(self._run):
             self._before = {name: p.detach().clone() for name, p in self._run.model.named_parameters()}
         self._decompositions.attach(lambda function: function)

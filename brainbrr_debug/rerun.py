@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from brainbrr_debug.capture import CaptureContent
@@ -19,7 +19,7 @@ from brainbrr_debug.recorder import Recorder
 from brainbrr_debug.records import Finding, Outcome, Reading, Severity
 from brainbrr_debug.rng import RngState
 from brainbrr_debug.samples import batch_size
-from brainbrr_debug.subject import Batch, Run, Subject, plain_step
+from brainbrr_debug.subject import Batch, Gate, Run, Subject, plain_step
 from brainbrr_debug.tensors import copied
 from brainbrr_debug.training_state import TrainingState, collect_state, load_state
 from brainbrr_debug.trial import caused_by_nonfinite, one_line
@@ -77,7 +77,7 @@ def _train(
     healthy: tuple[int, Batch] | None = None
     step = -1
     for step, batch in enumerate(itertools.islice(batches, max_steps)):
-        start = _Start(state=_snapshot(run), rng=RngState.take(), batch=copied(batch))
+        start = _Start(state=state_copy(run), rng=RngState.take(), batch=copied(batch))
         seen = _do(run, batch)
         readings += seen.readings(step)
         judgement = harm(seen)
@@ -91,11 +91,11 @@ def _train(
     return Rerun(steps=step + 1, content=None)
 
 
-def _do(run: Run, batch: Batch) -> Observation:
-    step = run.step if run.step is not None else plain_step(run)
-    with Recorder(run, [batch_size(batch)]) as recorder:
+def watched_step(run: Run, micro_batches: Sequence[Batch], play: Callable[[Gate], None]) -> Observation:
+    """What a step showed that `play` runs; an exception that a non-finite value caused is a part of it."""
+    with Recorder(run, [batch_size(batch) for batch in micro_batches]) as recorder:
         try:
-            step([batch], recorder)
+            play(recorder)
         except (RuntimeError, ValueError, ArithmeticError) as error:
             if not caused_by_nonfinite(error):
                 raise
@@ -103,9 +103,15 @@ def _do(run: Run, batch: Batch) -> Observation:
         return recorder.observation()
 
 
-def _snapshot(run: Run) -> TrainingState:
+def state_copy(run: Run) -> TrainingState:
+    """Copies of everything that a step of `run` depends on, the generators aside."""
     state = collect_state(run.model, run.optimizer, run.extra_state, dict(run.model.named_buffers()))
     return TrainingState(model=copied(state.model), optimizer=copied(state.optimizer), extra=copied(state.extra))
+
+
+def _do(run: Run, batch: Batch) -> Observation:
+    step = run.step if run.step is not None else plain_step(run)
+    return watched_step(run, [batch], lambda gate: step([batch], gate))
 
 
 def _later_healthy(run: Run, start: _Start, batches: Iterator[Batch], first: int) -> tuple[int, Batch] | None:

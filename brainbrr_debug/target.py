@@ -12,6 +12,7 @@ from typing import Any
 
 from brainbrr_debug.capture import CaptureContent, read_capture, write_capture
 from brainbrr_debug.errors import CannotRunHere, UsageError
+from brainbrr_debug.forward import forwarded
 from brainbrr_debug.questions.components import captured_value
 from brainbrr_debug.records import SCHEMA, Origin, Verdict
 from brainbrr_debug.rerun import run_until_harm
@@ -79,7 +80,8 @@ def resolve(
                 "package.module:attribute"
             )
         content = read_capture(path)
-        return Target(content=content, subject=captured_subject(content, subject_name), run=_run_of(path))
+        subject = captured_subject(content, subject_name)
+        return Target(content=forwarded(content, subject), subject=subject, run=_run_of(path))
     return _run_subject(load_subject(target), target, {}, seed or 0, max_steps, keep, narrate)
 
 

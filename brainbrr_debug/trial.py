@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_map
 
 from brainbrr_debug.capture import CaptureContent, restore
 from brainbrr_debug.errors import CannotRunHere
+from brainbrr_debug.lead import Passing, set_options
 from brainbrr_debug.observation import Observation
 from brainbrr_debug.recorder import Recorder
 from brainbrr_debug.samples import Sample, Span, batch_size, keep_samples, replace_spans
@@ -112,8 +113,9 @@ def observe(content: CaptureContent, subject: Subject, trial: Trial) -> Observat
     """
     run, batches, notes = prepare(content, subject, trial)
     if trial.weights == "after":
-        _step(run)(batches_of(content, Trial(device=trial.device, dtype=trial.dtype)), _Pass())
-    with Recorder(run, [batch_size(batch) for batch in batches]) as recorder:
+        _step(run)(batches_of(content, Trial(device=trial.device, dtype=trial.dtype)), Passing())
+    damaged = content.finding.evidence.get("state_nonfinite", ()) if trial.weights != "fresh" else ()
+    with Recorder(run, [batch_size(batch) for batch in batches], damaged=damaged) as recorder:
         try:
             _step(run)(batches, recorder)
         except (RuntimeError, ValueError, ArithmeticError) as error:
@@ -144,9 +146,13 @@ def prepare(content: CaptureContent, subject: Subject, trial: Trial) -> tuple[Ru
         run.model.to(trial.device)
     if trial.dtype is not None:
         cast(run, getattr(torch, trial.dtype))
-    batches = batches_of(content, trial)
     device = next((p.device for p in run.model.parameters()), torch.device("cpu"))
-    batches = tree_map(lambda x: x.to(device) if isinstance(x, torch.Tensor) else x, batches)
+    if content.lead_in and trial.weights != "fresh":
+        for past in content.lead_in:
+            past.play(run, Passing(updated=past.updated), moved(_cast(past.micro_batches, trial.dtype), device))
+        set_options(run.optimizer, content.optimizer_state["param_groups"])
+        content.rng.restore()
+    batches = moved(batches_of(content, trial), device)
     if trial.generator is not None:
         torch.manual_seed(trial.generator)
     return run, batches, notes
@@ -164,12 +170,23 @@ def batches_of(content: CaptureContent, trial: Trial) -> tuple[Batch, ...]:
         batches = keep_samples(batches, None if trial.alone else healthy, trial.keep)
     if trial.spans and healthy:
         batches = replace_spans(batches, healthy, trial.spans)
-    if trial.dtype is not None:
-        dtype = getattr(torch, trial.dtype)
-        batches = tree_map(
-            lambda x: x.to(dtype) if isinstance(x, torch.Tensor) and x.is_floating_point() else x, batches
-        )
-    return batches
+    return _cast(batches, trial.dtype)
+
+
+def _cast(batches: tuple[Batch, ...], name: str | None) -> tuple[Batch, ...]:
+    if name is None:
+        return batches
+    dtype = getattr(torch, name)
+    cast: tuple[Batch, ...] = tree_map(
+        lambda x: x.to(dtype) if isinstance(x, torch.Tensor) and x.is_floating_point() else x, batches
+    )
+    return cast
+
+
+def moved(batches: tuple[Batch, ...], device: torch.device) -> tuple[Batch, ...]:
+    """The micro-batches with every tensor on `device`."""
+    there: tuple[Batch, ...] = tree_map(lambda x: x.to(device) if isinstance(x, torch.Tensor) else x, batches)
+    return there
 
 
 def caused_by_nonfinite(error: BaseException) -> bool:
@@ -202,17 +219,6 @@ def _misfits(restored: Restored) -> tuple[str, ...]:
     if restored.unexpected:
         notes.append(f"{len(restored.unexpected)} captured weights without a place, first {restored.unexpected[0]}")
     return tuple(notes)
-
-
-class _Pass:
-    """A Gate that watches nothing: the captured step as an unwatched loop does it."""
-
-    def forward(self, output: Any, loss: torch.Tensor) -> None:
-        """Nothing."""
-
-    def gradients(self, norm: torch.Tensor | None = None) -> bool:
-        """Go on."""
-        return True
 
 
 def _step(run: Run) -> Callable[[Sequence[Batch], Any], None]:

@@ -39,6 +39,7 @@ from brainbrr_debug.scaling import ScalerPatience, find_scaler
 from brainbrr_debug.snapshot import Batches, BufferCopies, Identities, StepStart
 from brainbrr_debug.statistics import total_norm
 from brainbrr_debug.subject import Batch
+from brainbrr_debug.trail import Trail
 from brainbrr_debug.training_state import bare
 
 __all__ = ["NonFiniteStep", "Policy", "Watch"]
@@ -55,6 +56,9 @@ class Watch:
     (or `scaler`) may skip `scaler_patience` steps in a row. `eigengap` is the relative gap at or below which a
     differentiated decomposition is a finding; `sentinel` looks at every leaf module's output, too. Parameters and
     optimizer state are looked through once in `state_period` steps. Policy "skip" may drop `max_skipped` steps.
+
+    `snapshot_every` copies model, optimizer and extra state to main memory every so many steps and keeps the batches
+    since: a capture of damage that the optimizer's own step did then begins before it. 0 takes no snapshots.
 
     `every` takes statistics of every module, forward and backward, in the first step and each `every`-th after it;
     with `loss_fn` (output, target) → loss those steps also ask what zeros would have scored. `ranges` keeps the last so
@@ -81,6 +85,7 @@ class Watch:
         sentinel: bool = False,
         max_skipped: int = 10,
         state_period: int = 100,
+        snapshot_every: int = 0,
         every: int = 0,
         ranges: int = 0,
         loss_fn: Callable[[Any, Any], Tensor] | None = None,
@@ -115,9 +120,10 @@ class Watch:
             healthy_batches=healthy_batches,
             scaling=ScalerPatience(find_scaler(self._extra_state), optimizer, scaler_patience),
             log=self._log,
+            trail=Trail(snapshot_every),
         )
         self._start: StepStart | None = None
-        self._decided = self._active = False
+        self._decided = self._updated = self._active = False
         self._next = 0
 
     # Context
@@ -136,7 +142,7 @@ class Watch:
                 self._judge.died(error, self._scene(self._step()), self._panel.read_forward())
         finally:
             self._panel.detach()
-            self._judge.healthy.clear()
+            self._judge.let_go()
             self._start, self._active = None, False
             self._log.close()
 
@@ -187,10 +193,13 @@ class Watch:
         if _count(self._optimizer) != self._known:  # a parameter group was added
             self._parameters.update(_named_parameters(self._model, self._optimizer))
             self._known = _count(self._optimizer)
+            self._judge.trail.clear()
         self._panel.open(step, held.samples())
         self._buffers.take()
         self._start = StepStart(step=step, rng=RngState.take(), batches=held)
-        self._decided = False
+        self._decided = self._updated = False
+        if not self._judge.trail.begin(self._scene(self._start)):
+            self._panel.see_state(step)
 
     def add(self, inputs: Any, target: Any) -> None:
         """One more micro-batch of the step, for loops that draw them one by one."""
@@ -216,7 +225,8 @@ class Watch:
         self._judge.gradient_norm = self._judge.scaling.unscaled(known)
         try:
             readings = self._panel.read(start.step, self.gradient_norm)
-            return self._judge.decide(self._scene(start), readings)
+            self._updated = self._judge.decide(self._scene(start), readings)
+            return self._updated
         finally:
             self._decided = True
             self._panel.close()
@@ -225,6 +235,8 @@ class Watch:
         """After the update: let go of the step."""
         if self._open():
             self._judge.counts["unchecked"] += 1
+        if self._start is not None:
+            self._judge.trail.end(self._start, updated=self._updated)
         self._panel.close()
         self._start = None
 

@@ -113,6 +113,10 @@ class Panel:
         self.losses.see(loss, step)
         self.decompositions.micro_batch += 1
 
+    def see_state(self, step: int) -> None:
+        """Look through parameters, buffers and optimizer state in this step and not in turns."""
+        self._states.see_all(step)
+
     def read_forward(self) -> list[Reading]:
         """What a step that an exception ended has shown so far."""
         self._finish()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -66,7 +66,13 @@ class States:
             self._start_round()
         self._turn += 1
         self._owed += self._share
-        due = list(self._round if self._turn % self._period == 0 else self._due())
+        self._screen(list(self._round if self._turn % self._period == 0 else self._due()), step)
+
+    def see_all(self, step: int) -> None:
+        """Screen everything at once."""
+        self._screen(self._everything(), step)
+
+    def _screen(self, due: Sequence[Tensor], step: int) -> None:
         if due:
             self._ledger.defer(
                 [total_norm(due)],
@@ -75,9 +81,12 @@ class States:
                 ),
             )
 
-    def _start_round(self) -> None:
+    def _everything(self) -> list[Tensor]:
         tensors = state_tensors(self._model, self._optimizer, self._parameters, self._meant)
-        everything = [x for _, _, x in tensors if can_be_nonfinite(x)]
+        return [x for _, _, x in tensors if can_be_nonfinite(x)]
+
+    def _start_round(self) -> None:
+        everything = self._everything()
         self._share = sum(x.numel() + CALL for x in everything) / self._period
         self._owed = 0.0
         self._round = iter(everything)
