@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -44,7 +45,7 @@ class Outputs:
 
     def _hook(self, module: nn.Module, args: Any, output: Any) -> None:
         if self.step is not None and torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            self.see(output)
+            self.see(_without_loss(output))
 
     def see(self, output: Any) -> None:
         """Take the output of a micro-batch, tensors in any nesting; what the hook saw already is not taken twice."""
@@ -71,3 +72,8 @@ class Outputs:
         )
         self.kept = [(old if old is None or old.numel() <= KEPT else None, version) for old, version in self.kept]
         self.kept.append((x, x._version))
+
+
+def _without_loss(output: Any) -> Any:
+    """Some models return their loss beside the logits; it is watched as the loss."""
+    return {name: x for name, x in output.items() if name != "loss"} if isinstance(output, Mapping) else output

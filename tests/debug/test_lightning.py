@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import runpy
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -293,3 +295,9 @@ def test_a_batch_of_two_is_inputs_and_target() -> None:
     assert as_batch([1, 2]) == ((1,), 2)
     assert as_batch((1, None)) == (((1, None),), None)
     assert as_batch({"x": 1, "y": 2}) == (({"x": 1, "y": 2},), None)
+
+
+def test_without_the_library_its_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lightning", None)
+    with pytest.raises(ImportError, match=r"lightning is not installed; pip install 'brainbrr\[lightning\]'"):
+        runpy.run_path(sys.modules[WatchCallback.__module__].__file__)

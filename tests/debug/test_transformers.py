@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import runpy
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -218,6 +220,14 @@ def test_a_loss_from_outside_of_the_model_is_seen(tmp_path: Path) -> None:
     assert "labels" in inputs
 
 
+def test_a_loss_that_the_model_returns_is_no_output(tmp_path: Path) -> None:
+    data = samples(False)
+    data[7]["labels"].fill_(torch.nan)
+    with pytest.raises(NonFiniteStep, match="step 1: ") as caught:
+        train(tmp_path, [WatchCallback(tmp_path / "run")], None, data)
+    assert caught.value.finding.evidence["nonfinite"] == ["loss", "gradient"]
+
+
 def test_a_skipped_step_changes_neither_parameters_nor_the_optimizer(tmp_path: Path) -> None:
     class Before(transformers.TrainerCallback):
         def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -300,3 +310,9 @@ def test_what_one_gate_cannot_watch_is_refused(tmp_path: Path) -> None:
         train(tmp_path, [WatchCallback()], model, optimizers=(torch.optim.LBFGS(model.parameters()), None))
     with pytest.raises(RuntimeError, match=r"not called by a transformers\.Trainer that has this callback"):
         WatchCallback().on_train_begin(None, None, None)
+
+
+def test_without_the_library_its_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(ImportError, match=r"transformers is not installed; pip install 'brainbrr\[transformers\]'"):
+        runpy.run_path(sys.modules[WatchCallback.__module__].__file__)
