@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from brainbrr_debug.checks.run import NONFINITE
 from brainbrr_debug.probes.decompositions import Call, Degenerate, degenerate
+from brainbrr_debug.probes.ranges import Ranges
 from brainbrr_debug.probes.state import state_tensors
 from brainbrr_debug.quantities import EIGENGAP, GRADIENT_NORM, OUTPUT_SUM, STATE_NORM
 from brainbrr_debug.records import Finding, Reading, Severity
@@ -45,6 +46,7 @@ class Scene:
     losses: Sequence[Tensor]
     calls: list[Call]
     threshold: float
+    ranges: Ranges | None = None
 
     @property
     def samples(self) -> int | None:
@@ -138,6 +140,7 @@ def enriched(finding: Finding, scene: Scene, *, norm: float, way_back: Mapping[s
         **way_back,
         "batch_modified_in_place": scene.start.batches.modified,
         "degenerate": tie_evidence(ties, scene),
+        **({} if scene.ranges is None else {"ranges": scene.ranges.report(scene.start.step)}),
     }
     return dataclasses.replace(
         finding,

@@ -8,10 +8,13 @@ not hold (finite values can overflow), so a trigger is confirmed by `finiteness`
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
+
+from brainbrr_debug.tensors import is_dense
 
 _WIDE = {torch.float64: torch.float64, torch.complex128: torch.complex128}
 _PLAIN = {torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.complex64, torch.complex128}
@@ -59,10 +62,7 @@ def screen(x: Tensor) -> Tensor:
     x = stored_values(x)
     if not can_be_nonfinite(x):
         return torch.zeros((), device=x.device)
-    if x.is_complex():
-        x = torch.view_as_real(x.resolve_conj())
-    if x.itemsize == 1:  # float8 has no sum of its own
-        x = x.float()
+    x = elements(x)
     return x.sum(dtype=_WIDE.get(x.dtype, torch.float32))
 
 
@@ -81,6 +81,61 @@ def finiteness(x: Tensor) -> Finiteness:
         flat = int(bad.reshape(-1).to(torch.uint8).argmax())
         first = tuple(int(i) for i in torch.unravel_index(torch.tensor(flat), x.shape))
     return Finiteness(elements=x.numel(), nan=n_nan, inf=n_bad - n_nan, first=first)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """Statistics of one tensor's elements; `headroom` is log2 of the dtype's largest value over `absmax`.
+
+    `zeros` is a share. Of a complex tensor the real and imaginary parts are the elements, of a sparse one the stored
+    values. Sums are accumulated in float32 (float64 for float64): from 1e19 on, `rms` may overflow.
+    """
+
+    absmax: float
+    rms: float
+    mean: float
+    zeros: float
+    headroom: float | None
+
+
+def measure(x: Tensor) -> tuple[Tensor, ...]:
+    """What a `Summary` of `x` is made of once it is read: five 0-d tensors, without a temporary of `x`'s size.
+
+    `x` must be able to be non-finite (floating or complex, and not empty); 8-bit floats are copied first.
+    """
+    x = elements(x)
+    wide = _WIDE.get(x.dtype, torch.float32)
+    return *torch.aminmax(x), torch.linalg.vector_norm(x, dtype=wide), x.sum(dtype=wide), torch.count_nonzero(x)
+
+
+def summarize(measured: Sequence[float], count: int, dtype: torch.dtype) -> Summary:
+    """The Summary of a tensor of that `dtype` with `count` elements, from what `measure` gave."""
+    low, high, norm, total, nonzero = measured
+    absmax = abs(max(-low, high))
+    return Summary(
+        absmax=absmax,
+        rms=norm / math.sqrt(count),
+        mean=total / count,
+        zeros=1 - nonzero / count,
+        headroom=headroom(absmax, dtype),
+    )
+
+
+def headroom(absmax: float, dtype: torch.dtype) -> float | None:
+    """Doublings of `absmax` that the dtype still holds; None for zero and for what is not finite."""
+    return math.log2(torch.finfo(dtype).max / absmax) if 0 < absmax < math.inf else None
+
+
+def elements(x: Tensor) -> Tensor:
+    """The elements of a floating or complex tensor, in any order, as a real strided tensor that reduces fast."""
+    x = stored_values(x)
+    if x.is_complex():
+        x = torch.view_as_real(x.resolve_conj())
+    if x.itemsize == 1:  # float8 has no reductions of its own
+        x = x.float()
+    if not x.is_contiguous() and is_dense(x):  # a transposed tensor would be copied first
+        x = x.as_strided((x.numel(),), (1,))
+    return x
 
 
 def total_norm(tensors: Iterable[Tensor | None]) -> Tensor:

@@ -162,6 +162,7 @@ class Watch:
         seen = {
             "skipped_by_scaler": self._judge.scaling.skipped,
             "unseen_decompositions": self._panel.decompositions.unseen,
+            "unseen_outputs": self._panel.unseen,
         }
         names = ("steps", "incidents", "captures", "skipped", "unchecked", "probe_crashes")
         return {**{name: self._judge.counts[name] for name in names}, **seen}
@@ -194,7 +195,7 @@ class Watch:
             self._parameters.update(_named_parameters(self._model, self._optimizer))
             self._known = _count(self._optimizer)
             self._judge.trail.clear()
-        self._panel.open(step, held.samples())
+        self._panel.open(step, held)
         self._buffers.take()
         self._start = StepStart(step=step, rng=RngState.take(), batches=held)
         self._decided = self._updated = False
@@ -252,6 +253,7 @@ class Watch:
             losses=self._panel.losses.values,
             calls=self._panel.decompositions.calls,
             threshold=self._judge.eigengap,
+            ranges=self._panel.ranges,
         )
 
     # Inner matters

@@ -25,6 +25,7 @@ class Sentinel:
         self._sums: list[Tensor] = []
         self._sites: list[str] = []
         self.step: int | None = None
+        self.unseen = 0  # outputs under a function transform, whose values exist only inside it
 
     def attach(self, model: nn.Module, guard: Guard) -> None:
         """Start to see the leaf modules of `model`; a shared one goes by its first name."""
@@ -48,7 +49,9 @@ class Sentinel:
             if self.step is None or torch.compiler.is_compiling():
                 return
             for x in (output,) if isinstance(output, Tensor) else leaves(output):
-                if can_be_nonfinite(x):
+                if torch._C._functorch.is_functorch_wrapped_tensor(x):
+                    self.unseen += 1
+                elif can_be_nonfinite(x):
                     self._sums.append(screen(x))
                     self._sites.append(name)
 
