@@ -147,17 +147,24 @@ def diagnose(
     return EXIT_GOOD if traced.explained else EXIT_BAD
 
 
-@cli.command(short_help="Eigengaps of every decomposition of a captured step.")
+@cli.command(short_help="Every matrix decomposition of a captured step, and which matrices are degenerate.")
 @click.argument("capture", type=click.Path(path_type=Path))
 @SUBJECT
-@result_options("text", "json")
+@result_options("text", "json", "html")
 def spectrum(capture: Path, subject_name: str | None, form: str, output: Path | None, force: bool) -> int:
-    """Relative eigengaps of every decomposition of a captured step: 0 all are wide, 1 one is degenerate."""
-    from brainbrr_debug.replay import spectrum_of
+    """Repeat a captured step and measure every matrix that it decomposes, inverts or solves with.
+
+    Eigengaps, multiplicities, condition numbers, residuals, and through which results a gradient came back; html draws
+    them. Exit codes: 0 all are wide, 1 the step depends on a degenerate one, 125 cannot run here.
+    """
+    from brainbrr_debug.report.spectrum_page import spectrum_page
+    from brainbrr_debug.report.spectrum_text import spectrum_text
+    from brainbrr_debug.spectrum import spectrum_of
 
     refuse_to_overwrite(output, force=force)
     found = spectrum_of(capture, subject=subject_name)
-    emit(found.to_dict(), found.text(), form=form, output=output, force=force)
+    text = spectrum_page(found) if form == "html" else spectrum_text(found)
+    emit(found.to_dict(), text, form=form, output=output, force=force)
     return EXIT_BAD if found.degenerate else EXIT_GOOD
 
 

@@ -236,6 +236,7 @@ def _matrices(seen: _Seen, limits: Limits, *, fatal: bool) -> tuple[Matrix, ...]
         numbers = {name: column[index] for name, column in columns.items()}
         grouped = facts.gap is not None and finite and not values.is_complex()
         beyond = _beyond(numbers, limits, finite=finite, failed=bool(failed and failed[index]))
+        beyond = [name for name in beyond if name != "condition" or seen.operation.divides != "never"]
         found.append(
             Matrix(
                 index=index,
@@ -271,7 +272,7 @@ def _matters(name: str, seen: _Seen, *, fatal: bool) -> bool:
     if name == "gap":
         return bool(seen.gradient & seen.operation.vectors)
     if name == "condition":
-        return seen.operation.divides == "forward" or (seen.operation.divides == "backward" and bool(seen.gradient))
+        return seen.operation.divides == "forward" or bool(seen.gradient)
     return name != "failed" or bool(seen.gradient) or fatal
 
 

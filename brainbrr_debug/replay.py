@@ -1,4 +1,4 @@
-"""Replay: a captured step repeated, and what came of it in one word. Spectrum: the gaps of its decompositions."""
+"""Replay: a captured step repeated, and what came of it in one word."""
 
 from __future__ import annotations
 
@@ -8,14 +8,11 @@ from typing import Any, Literal
 
 from brainbrr_debug.capture import CaptureContent, read_capture
 from brainbrr_debug.errors import CannotRunHere
-from brainbrr_debug.observation import Decomposition, Observation
-from brainbrr_debug.oracle import harm
 from brainbrr_debug.questions.reality import TOLERANCE, Reality, is_it_real
-from brainbrr_debug.records import SCHEMA, Outcome, to_json
-from brainbrr_debug.report.text import columns, row
-from brainbrr_debug.spectral import THRESHOLD
+from brainbrr_debug.records import SCHEMA, to_json
+from brainbrr_debug.report.text import row
 from brainbrr_debug.target import captured_subject
-from brainbrr_debug.trial import Trial, captured_threads
+from brainbrr_debug.trial import captured_threads
 from brainbrr_debug.trials import Trials, as_row
 
 Word = Literal["healthy", "failed again", "did-not-reproduce"]
@@ -117,49 +114,3 @@ def _word(real: Reality, *, explained: bool) -> Word:
     if real.failed:
         return "did-not-reproduce"
     return "healthy" if explained or not real.captured_bad else "did-not-reproduce"
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Spectrum:
-    """The decompositions of a captured step."""
-
-    capture: str
-    step: int
-    decompositions: tuple[Decomposition, ...]
-
-    @property
-    def degenerate(self) -> bool:
-        """Whether a gradient divides by a gap that is as good as zero."""
-        return any(d.differentiated and not d.gap > THRESHOLD for d in self.decompositions)
-
-    def to_dict(self) -> dict[str, Any]:
-        """As one document."""
-        plain: dict[str, Any] = to_json({"schema": SCHEMA, "threshold": THRESHOLD, **_fields(self)})
-        return plain
-
-    def text(self) -> str:
-        """One line for each decomposition and sample."""
-        if not self.decompositions:
-            return f"step {self.step} computes no eigen or singular value decomposition"
-        rows = [["site", "operation", "micro-batch", "sample", "relative gap", "gradient"]]
-        for d in self.decompositions:
-            used = "through the vectors" if d.differentiated else "none"
-            for sample, gap in enumerate(d.gaps) if d.gaps else ((None, d.gap),):
-                shown = "–" if sample is None else str(sample)
-                rows.append([d.site or "the root module", d.op, str(d.micro_batch), shown, f"{gap:.3e}", used])
-        return "\n".join(columns(rows))
-
-
-def spectrum_of(path: Path, *, subject: str | None = None) -> Spectrum:
-    """Repeat the step once and list its decompositions. Raises as `replay_capture`."""
-    content = read_capture(path)
-    with captured_threads(content):
-        result = Trials(content, captured_subject(content, subject)).ask("spectrum", Trial(), harm)
-    if result.outcome is Outcome.SKIP:
-        raise CannotRunHere(f"{path}: the captured step does not run here: {result.reason}")
-    seen = result.observation or Observation()
-    return Spectrum(capture=str(path), step=content.step, decompositions=seen.decompositions)
-
-
-def _fields(record: Any) -> dict[str, Any]:
-    return {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
