@@ -143,6 +143,7 @@ def _watch(config: Any, setup: Any, run_dir: Any, environment: dict[str, Any]) -
         healthy_batches=config.watch.healthy_batches,
         sentinel=config.watch.sentinel,
         eigengap=config.watch.eigengap,
+        snapshot_every=config.watch.snapshot_every,
         scaler=setup.step.scaler,
         subject="brainbrr_debug.subjects.brainbrr:DetectorSubject",
         config=config.model_dump(mode="json"),
@@ -329,6 +330,42 @@ def score(reference: Path, hypothesis: Path, form: str, output: Path | None, for
     refuse_to_overwrite(output, force=force)
     found = compare(reference, hypothesis)
     emit(found.to_dict(), table(found.rows()), form=form, output=output, force=force)
+    return 0
+
+
+@cli.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option("--recording", help="Which one, of a list of many; an EDF file also gives length and start.")
+@click.option("--duration", type=click.FloatRange(min=0, min_open=True), help="Length of the recording, s.")
+@click.option("--from", "layout", help="Format of SOURCE.  [default: by its name]")
+@click.option("--to", "target_layout", help="Format of TARGET.  [default: by its name]")
+@result_options("text", "json")
+def convert(
+    source: Path,
+    target: Path,
+    recording: str | None,
+    duration: float | None,
+    layout: str | None,
+    target_layout: str | None,
+    form: str,
+    output: Path | None,
+    force: bool,
+) -> int:
+    """Write the labels in SOURCE to TARGET in another format.
+
+    csv_bi, csv, tse_bi, tse, bids (events.tsv), chbmit (summary), siena (list), edf+ (annotations); seizeit is read.
+    """
+    from brainbrr.data.formats.convert import convert_labels
+
+    refuse_to_overwrite(output, force=force)
+    refuse_to_overwrite(target, force=force)
+    found = convert_labels(
+        source, target, recording=recording, duration_s=duration, layout=layout, target_layout=target_layout
+    )
+    document = {"target": str(target), "events": len(found.events), "ignored": found.ignored}
+    left_out = "".join(f"; left out: {count} × {what}" for what, count in found.ignored.items())
+    emit(document, f"{len(found.events)} seizures to {target}{left_out}", form=form, output=output, force=force)
     return 0
 
 

@@ -299,6 +299,7 @@ class WatchConfig(Section):
     sentinel: bool = Field(False, description="look at every leaf module's output, not only at the logits")
     healthy_batches: int = Field(1, ge=1, le=64, description="recent healthy batches kept for the capture")
     eigengap: float = Field(1e-6, gt=0, description="relative eigengap at or below which a graph counts as degenerate")
+    snapshot_every: int = Field(0, ge=0, description="steps between copies of the state to capture from; 0: none")
 
 
 class Config(Section):

@@ -22,7 +22,7 @@ from brainbrr_debug.probes.state import state_tensors
 from brainbrr_debug.quantities import EIGENGAP, GRADIENT_NORM, OUTPUT_SUM, STATE_NORM
 from brainbrr_debug.records import Finding, Reading, Severity
 from brainbrr_debug.snapshot import BufferCopies, StepStart
-from brainbrr_debug.statistics import can_be_nonfinite, exact_norm, finiteness, stored_values
+from brainbrr_debug.statistics import can_be_nonfinite, exact_norm, finiteness, stored_values, total_norm
 from brainbrr_debug.tensors import leaves
 
 _LinAlgError: type[Exception] = torch.linalg.LinAlgError  # type: ignore[attr-defined]
@@ -117,6 +117,12 @@ def states(scene: Scene) -> list[tuple[str, str, Tensor]]:
 # The finding --------------------------------------------------------------------------------------------------------
 
 
+def healthy(scene: Scene) -> bool:
+    """Whether parameters, buffers and optimizer state are finite, in one pass that is exact only where it must be."""
+    tensors = [x for _, _, x in states(scene)]
+    return math.isfinite(total_norm(tensors)) or all(finiteness(x).finite for x in tensors)
+
+
 def damaged(scene: Scene) -> list[str]:
     """What is not finite in parameters, buffers and optimizer state, by name."""
     return [site for _, site, x in states(scene) if not finiteness(x).finite]
@@ -148,6 +154,24 @@ def enriched(finding: Finding, scene: Scene, *, norm: float, way_back: Mapping[s
         evidence=evidence,
         remedy="replay the step, and let the bisection take components and samples away until it heals",
         commands=(command,) if command else (),
+    )
+
+
+def before_checkpoint(scene: Scene, way_back: Mapping[str, Any]) -> Finding:
+    """The finding for a state that is damaged when a checkpoint is to be written."""
+    names = damaged(scene)
+    return Finding(
+        check=NONFINITE,
+        severity=Severity.P0,
+        message=(
+            f"after step {scene.start.step}, before a checkpoint: {len(names)} tensors of parameters, buffers and "
+            f"optimizer state are not finite, first {names[0]}; {way_back['way_back']}"
+        ),
+        where="checkpoint",
+        step=scene.start.step,
+        evidence={"nonfinite": ["state"], "state_nonfinite": names, **way_back},
+        why="a checkpoint that is not finite cannot be resumed from, and it takes the place of one that can",
+        remedy="go back to the last checkpoint with snapshots on, and let the capture name the step that did it",
     )
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from brainbrr_debug.checks import run as checks
 from brainbrr_debug.checks.indicators import Indicators
-from brainbrr_debug.incident import Scene, confirmed, exception_finding, tie_finding
+from brainbrr_debug.incident import Scene, confirmed, exception_finding, healthy, tie_finding
 from brainbrr_debug.logbook import Logbook
 from brainbrr_debug.probes.decompositions import degenerate
 from brainbrr_debug.quantities import GRADIENT_NORM
@@ -83,6 +83,20 @@ class Judge:
             if not degenerate_here:
                 self.healthy.appendleft(scene.start.batches)
         return True
+
+    def check_state(self, scene: Scene) -> None:
+        """Between steps: look through the whole state. Raises NonFiniteStep under policies "stop" and "skip"."""
+        if healthy(scene):
+            return
+        self.counts["incidents"] += 1
+        self.counts["damaged_checkpoints"] += 1
+        last = self.policy in ("stop", "skip")  # no update can be skipped that would mend it
+        first = self.counts["damaged_checkpoints"] == 1
+        finding, path = self.log.capture_before(scene, self.trail, write=last or first)
+        self.counts["captures"] += path is not None
+        self.log.finding(finding, limit=None if last else 1)
+        if last:
+            raise NonFiniteStep(finding, path)
 
     def died(self, error: Exception, scene: Scene, readings: list[Reading]) -> None:
         """An exception ended an open step: where something non-finite caused it, it is an incident like any other."""

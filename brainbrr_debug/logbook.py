@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from brainbrr_debug.capture import CaptureContent, CaptureError, write_capture
 from brainbrr_debug.fingerprint import fingerprint
-from brainbrr_debug.incident import Scene, damaged, enriched
+from brainbrr_debug.incident import Scene, before_checkpoint, damaged, enriched
 from brainbrr_debug.records import Finding, Reading
 from brainbrr_debug.rundir import RunDir
-from brainbrr_debug.snapshot import Batches
+from brainbrr_debug.snapshot import Batches, StepStart
 from brainbrr_debug.tensors import TreeError
 from brainbrr_debug.trail import Lead, Trail
 from brainbrr_debug.training_state import collect_state
@@ -102,13 +103,26 @@ class Logbook:
         )
         if path is None:
             return finding, None
-        try:
-            write_capture(path, self._content(scene, finding, norm, healthy, trail.lead() if older else None))
-        except (CaptureError, TreeError) as error:
-            evidence = {**finding.evidence, "capture_failed": str(error)}
-            message = f"{finding.message}; no capture: {error}"
-            return dataclasses.replace(finding, message=message, evidence=evidence, commands=()), None
-        return finding, path
+        return _written(path, self._content(scene, finding, norm, healthy, trail.lead() if older else None))
+
+    def capture_before(self, scene: Scene, trail: Trail, *, write: bool) -> tuple[Finding, Path | None]:
+        """The finding of a damaged state between steps, and with `write` the capture of the step that ended with it.
+
+        Without a snapshot to run forward from there is no capture, because the step's own start is gone.
+        """
+        finding = before_checkpoint(scene, trail.way_back(self.run_dir.checkpoints if self.run_dir else None))
+        lead = trail.lead() if write else None
+        if self.run_dir is None or lead is None:
+            return finding, None
+        last = lead.steps[-1]
+        batches = Batches(micro_batches=list(last.micro_batches), identities=last.identities)
+        scene = dataclasses.replace(scene, start=StepStart(step=last.step, rng=last.rng, batches=batches))
+        path = self.run_dir.capture_path(last.step)
+        finding = dataclasses.replace(finding, commands=(f"brainbrr-debug bisect {path}",))
+        content = self._content(scene, finding, math.nan, (), Lead(state=lead.state, steps=lead.steps[:-1]))
+        groups = zip(content.optimizer_state["param_groups"], last.groups, strict=True)
+        optimizer = {**content.optimizer_state, "param_groups": [{**now, **then} for now, then in groups]}
+        return _written(path, dataclasses.replace(content, optimizer_state=optimizer, expected={}))
 
     def _content(
         self, scene: Scene, finding: Finding, norm: float, healthy: Sequence[Batches], lead: Lead | None
@@ -137,6 +151,17 @@ class Logbook:
             expected=fingerprint(scene.losses, norm, scene.model.named_parameters()),
             lead_in=() if lead is None else lead.steps,
         )
+
+
+def _written(path: Path, content: CaptureContent) -> tuple[Finding, Path | None]:
+    """The finding and where its capture is; where that cannot be written, the finding says why."""
+    finding = content.finding
+    try:
+        return finding, write_capture(path, content)
+    except (CaptureError, TreeError) as error:
+        evidence = {**finding.evidence, "capture_failed": str(error)}
+        message = f"{finding.message}; no capture: {error}"
+        return dataclasses.replace(finding, message=message, evidence=evidence, commands=()), None
 
 
 def _kind(finding: Finding) -> str:

@@ -7,14 +7,12 @@ then lead there again.
 from __future__ import annotations
 
 import dataclasses
-import math
 from pathlib import Path
 from typing import Any
 
-from brainbrr_debug.incident import Scene, states
+from brainbrr_debug.incident import Scene, healthy
 from brainbrr_debug.lead import LeadStep, options
 from brainbrr_debug.snapshot import StepStart
-from brainbrr_debug.statistics import finiteness, total_norm
 from brainbrr_debug.tensors import copied
 from brainbrr_debug.training_state import TrainingState, collect_state
 
@@ -53,15 +51,15 @@ class Trail:
         """At the start of a step: a new snapshot where one is due; False where the state is not fit for one."""
         if not self.every:
             return True
-        healthy = True
+        fit = True
         if self._state is None or len(self._past) >= self.every:
-            healthy = _healthy(scene)
-            if healthy:
+            fit = healthy(scene)
+            if fit:
                 self._take(scene)
             elif len(self._past) > self.every:
                 self.clear()  # the damage was reported a step ago, and nobody stopped
         self._groups = options(scene.optimizer)
-        return healthy
+        return fit
 
     def _take(self, scene: Scene) -> None:
         state = collect_state(scene.model, scene.optimizer, scene.extra_state, scene.buffers.values())
@@ -117,8 +115,3 @@ def _lead_step(past: _Past) -> LeadStep:
         groups=past.groups,
         updated=past.updated,
     )
-
-
-def _healthy(scene: Scene) -> bool:
-    tensors = [x for _, _, x in states(scene)]
-    return math.isfinite(total_norm(tensors)) or all(finiteness(x).finite for x in tensors)

@@ -130,6 +130,7 @@ class Watch:
 
     def __enter__(self) -> Self:
         self._log.begin()
+        self._buffers.take()
         self._panel.attach(self._guard)
         self._active = True
         return self
@@ -164,7 +165,7 @@ class Watch:
             "unseen_decompositions": self._panel.decompositions.unseen,
             "unseen_outputs": self._panel.unseen,
         }
-        names = ("steps", "incidents", "captures", "skipped", "unchecked", "probe_crashes")
+        names = ("steps", "incidents", "captures", "skipped", "unchecked", "damaged_checkpoints", "probe_crashes")
         return {**{name: self._judge.counts[name] for name in names}, **seen}
 
     # The step
@@ -255,6 +256,17 @@ class Watch:
             threshold=self._judge.eigengap,
             ranges=self._panel.ranges,
         )
+
+    def checkpoint(self) -> None:
+        """Before a checkpoint is written: look through all parameters, buffers and optimizer state at once.
+
+        Raises NonFiniteStep under policies "stop" and "skip" when something is not finite, so that a checkpoint that
+        can be resumed from is not overwritten by one that cannot; the others write the finding and go on.
+        """
+        if self._decided:
+            self.end()
+        between = Batches(micro_batches=[], identities=None)
+        self._judge.check_state(self._scene(StepStart(step=self._next - 1, rng=RngState.take(), batches=between)))
 
     # Inner matters
 

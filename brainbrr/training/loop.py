@@ -177,7 +177,8 @@ class Trainer:
         self.save("last")
 
     def save(self, name: str) -> Path:
-        """Write `checkpoints/<name>.pt`; returns its path."""
+        """Write `checkpoints/<name>.pt`; returns its path. What the observer raises leaves the last one as it is."""
+        self.observer.checkpoint()
         path = self.checkpoints / f"{name}.pt"
         save_checkpoint(
             path,

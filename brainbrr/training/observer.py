@@ -35,6 +35,9 @@ class Observer(Gate, Protocol):
     def end(self) -> None:
         """After the update."""
 
+    def checkpoint(self) -> None:
+        """Before a checkpoint takes the place of the last one."""
+
 
 class Unobserved:
     """Sees nothing and lets everything pass."""
@@ -57,3 +60,6 @@ class Unobserved:
 
     def end(self) -> None:
         """Ignore the end."""
+
+    def checkpoint(self) -> None:
+        """Let it be written."""
