@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from brainbrr_debug.investigation import investigate, not_reproduced, not_traced, without_proof
+from brainbrr_debug.investigation import Diagnosis, investigate, not_reproduced, not_traced, without_proof
 from brainbrr_debug.records import Origin
 from brainbrr_debug.subject import Batch, Run, Step, plain_step
 from brainbrr_debug.tracing import harm
@@ -156,18 +156,27 @@ class _Session:
 
     def _trace(self, moment: Moment, known: frozenset[str]) -> Origin | None:
         """The origin of the harm in a step, in that step or in an earlier one that it goes back to."""
-        found = investigate(self._stage(moment, known))
+        found = self._chase(moment, known, born=self._history.born)
+        if found is not None and found[0].conviction.event.deliberate:  # a sentinel, say: look for who misused it
+            found = self._chase(moment, known, born=frozenset()) or found
+        return None if found is None else found[0].origin(found[1].step)
+
+    def _chase(self, moment: Moment, known: frozenset[str], born: frozenset[int]) -> tuple[Diagnosis, Moment] | None:
+        """The culprit of the harm and the moment of its birth; memories in `born` are suspected from the start."""
+        found = investigate(self._stage(moment, known, born=born))
         while found is not None and (arrival := found.conviction.event.arrival) is not None:
             birthday = self._history.birthday(arrival)
             if birthday is None or birthday.moment.step >= moment.step:
                 break
-            earlier = investigate(self._stage(birthday.moment, known, path=birthday.path))
+            earlier = investigate(self._stage(birthday.moment, known, path=birthday.path, born=born))
             if earlier is None:
                 break
             found, moment = earlier, birthday.moment
-        return None if found is None else found.origin(moment.step)
+        return None if found is None else (found, moment)
 
-    def _stage(self, moment: Moment, known: frozenset[str], path: Path | None = None) -> Stage:
+    def _stage(
+        self, moment: Moment, known: frozenset[str], path: Path | None = None, born: frozenset[int] = frozenset()
+    ) -> Stage:
         return Stage(
             model=self._model,
             optimizer=self._optimizer,
@@ -177,6 +186,7 @@ class _Session:
             known=known,
             roots=self._roots(moment.batch),
             path=path,
+            born=born,
         )
 
     def _roots(self, batch: Batch) -> list[object]:

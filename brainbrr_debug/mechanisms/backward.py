@@ -30,6 +30,8 @@ _SLOPES = {  # where the slope is infinite or undefined, in words
     "log2": ("log-of-zero", "the slope of the logarithm at 0 is infinite"),
     "log10": ("log-of-zero", "the slope of the logarithm at 0 is infinite"),
     "log1p": ("log-of-zero", "the slope of log(1+x) at −1 is infinite"),
+    "entr": ("log-of-zero", "the slope of the entropy at 0 is infinite"),
+    "logaddexp": ("infinity-minus-infinity", "−∞ is subtracted from −∞ in the slope"),
     "xlogy": ("log-of-zero", "the slope of the logarithm at 0 is infinite"),
     "atanh": ("inverse-domain", "the slope at ±1 is infinite"),
     "erfinv": ("inverse-domain", "the slope at ±1 is infinite"),
@@ -56,14 +58,21 @@ def explain_backward(event: Event, evidence: Evidence | None) -> Explanation:
     if evidence.short in _FACTORISATIONS:
         return Explanation(mechanism="singular-matrix", seen=_singularity(evidence.tensors[0]))
     if _arrives_as_zero(evidence):
-        return Explanation(
-            mechanism="where-nan-gradient",
-            seen=f"the gradient that arrives at the {how_many(event)} is exactly 0 (a branch that was not taken), "
-            "the slope there is infinite or undefined, and 0·∞ is NaN",
-        )
+        return _zero_meets_slope(event, evidence)
     if (slope := _SLOPES.get(evidence.short)) is not None and _singular_somewhere(evidence):
         return Explanation(mechanism=slope[0], seen=slope[1])
     return _by_size(event, evidence)
+
+
+def _zero_meets_slope(event: Event, evidence: Evidence) -> Explanation:
+    seen = f"the gradient that arrives at the {how_many(event)} is exactly 0"
+    if evidence.chosen_among:
+        return Explanation(
+            mechanism="where-nan-gradient",
+            seen=f"{seen} (a branch that was not taken), the slope there is infinite or undefined, and 0·∞ is NaN",
+        )
+    mechanism, slope = _SLOPES.get(evidence.short, ("zero-times-infinity", "the slope there is infinite or undefined"))
+    return Explanation(mechanism=mechanism, seen=f"{slope}, {seen}, and 0·∞ is NaN")
 
 
 def _repeated(spectrum: torch.Tensor, what: str) -> Explanation:
@@ -112,6 +121,12 @@ def _singular_somewhere(evidence: Evidence) -> bool:
 
 def _by_size(event: Event, evidence: Evidence) -> Explanation:
     floats = [tensor for tensor in (*evidence.received, *evidence.tensors) if tensor.is_floating_point()]
+    if evidence.short == "to_copy" and event.found & INF:
+        low = str(evidence.tensors[0].dtype).removeprefix("torch.")
+        return Explanation(
+            mechanism="cast-overflow",
+            seen=f"gradients up to {largest(*floats[:1]):.4g} do not fit {low} on the way back",
+        )
     if any(kinds(tensor) for tensor in evidence.tensors):
         return Explanation(mechanism="zero-times-infinity", seen="a number saved in the forward pass is not finite")
     if event.found & INF and floats:

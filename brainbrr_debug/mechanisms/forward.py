@@ -239,7 +239,7 @@ _RULES: dict[str, Rule] = {
     "reciprocal": _reciprocal, "rsqrt": _reciprocal,
     "log": _logarithm, "log2": _logarithm, "log10": _logarithm, "log1p": _logarithm, "xlogy": _logarithm,
     "exp": _exponential, "exp2": _exponential, "expm1": _exponential, "sinh": _exponential, "cosh": _exponential,
-    "softplus": _exponential, "sqrt": _root, "pow": _power,
+    "softplus": _exponential, "matrix_exp": _exponential, "sqrt": _root, "pow": _power,
     "acos": _inverse_cosine, "asin": _inverse_cosine, "acosh": _inverse_cosine,
     "atanh": _inverse, "erfinv": _inverse, "logit": _inverse, "ndtri": _inverse, "tan": _inverse,
     "lgamma": _poles, "digamma": _poles, "polygamma": _poles,

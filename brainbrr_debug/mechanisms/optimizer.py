@@ -69,4 +69,6 @@ def _fused(event: Event, evidence: Evidence, states: Mapping[int, str]) -> Expla
             and "sq" in name
         ):
             return Explanation(mechanism="poisoned-state", seen=f"{name} is negative")
+    if evidence.kwargs.get("eps") == 0:
+        return Explanation(mechanism="division-by-zero", seen="a second moment is 0 and ε is 0 as well")
     return Explanation(mechanism="undefined-result", seen=f"{how_many(event)} of the fused update are undefined")

@@ -22,6 +22,9 @@ Gradients = tuple[torch.Tensor | None, ...]
 Roots = Sequence[torch.Tensor | GradientEdge]
 Running = Callable[[Roots], contextlib.AbstractContextManager[None]]
 
+_CHOICES = ("WhereB", "MaskedFillB", "MaskedScatterB", "MaskedSelectB", "IndexB", "NanToNumB", "MaximumB", "MinimumB")
+_NEAR = 5
+
 
 class BackwardWatch:
     """Feeds a Tracer with the births in backward nodes."""
@@ -29,6 +32,7 @@ class BackwardWatch:
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
         self._occurrences: collections.Counter[tuple[int, str]] = collections.Counter()
+        self._nodes: list[Node] = []
 
     @contextlib.contextmanager
     def attached(self) -> Iterator[None]:
@@ -40,15 +44,16 @@ class BackwardWatch:
     def running(self, roots: Roots) -> Iterator[None]:
         """Hooks on every node below `roots`, for one run of the engine."""
         tracer = self._tracer
-        handles = [handle for node in nodes_below(roots) for handle in self._hook(node)]
-        outer = tracer.in_node
+        outer, outer_nodes = tracer.in_node, self._nodes
+        self._nodes = nodes_below(roots)
+        handles = [handle for node in self._nodes for handle in self._hook(node)]
         tracer.engine_depth += 1
         tracer.in_node = not tracer.intervention.between_nodes
         try:
             yield
         finally:
             tracer.engine_depth -= 1
-            tracer.in_node = outer
+            tracer.in_node, self._nodes = outer, outer_nodes
             for handle in handles:
                 handle.remove()
 
@@ -110,7 +115,9 @@ class BackwardWatch:
                 parents=parents,
             )
             if tracer.collector is not None and event.key == tracer.watched:
-                tracer.collector.note_gradients(_tensors(received), _tensors(produced))
+                tracer.collector.note_gradients(
+                    _tensors(received), _tensors(produced), chosen_among=_chosen_among(node, self._nodes)
+                )
             for tensor in _tensors(produced):
                 if kinds(tensor):
                     tracer.reach(tensor, event.lineage)
@@ -128,7 +135,7 @@ def watched_engine(running: Running) -> Iterator[None]:
     def run(roots: Any, *args: Any, **kwargs: Any) -> Any:
         return _run_engine(engine, running, roots, args, kwargs)
 
-    torch.autograd._engine_run_backward = run  # type: ignore[attr-defined]
+    torch.autograd._engine_run_backward = run  # type: ignore[attr-defined, assignment]
     try:
         yield
     finally:
@@ -156,6 +163,16 @@ def nodes_below(roots: Roots) -> list[Node]:
         seen[node] = None
         pending.extend(following for following, _ in node.next_functions)
     return list(seen)
+
+
+def _chosen_among(node: Node, nodes: Sequence[Node]) -> bool:
+    """Whether the result of the node's operation went, within a few operations, into one that picks elements."""
+    front = {node}
+    for _ in range(_NEAR):
+        front = {n for n in nodes if any(following in front for following, _ in n.next_functions)}
+        if any(n.name().startswith(_CHOICES) for n in front):
+            return True
+    return False
 
 
 def _tensors(gradients: Gradients) -> list[torch.Tensor]:

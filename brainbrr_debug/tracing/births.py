@@ -53,7 +53,10 @@ class Signature:
 
 @dataclasses.dataclass(slots=True)
 class Births:
-    """Result tensors with the mask of elements born bad in each, their kinds, and whether it was on purpose."""
+    """Result tensors with the mask of elements born bad in each, and whether it was on purpose.
+
+    `found` are the kinds in the first of them: later results are by-products, parts of which nobody may have written.
+    """
 
     masks: list[tuple[torch.Tensor, torch.Tensor]]
     found: int
@@ -202,7 +205,7 @@ def _births_from(
             continue
         kept.append((part, mask))
         readable = part.float() if part.dtype.itemsize == 1 else part
-        found |= kinds(readable[mask])
+        found = found or kinds(readable[mask])
     return Births(kept, found, deliberate) if kept else None
 
 

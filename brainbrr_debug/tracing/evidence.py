@@ -21,7 +21,7 @@ class Evidence:
 
     `args` and `kwargs` hold copies of tensors as they were before it ran; `producers` says which operations made one
     of them ("sqrt(sum)"), `memory` where it came from (its storage key), both by the id of the copy. `received` and
-    `produced` are the gradients of a backward node.
+    `produced` are the gradients of a backward node; `chosen_among`: the operation's result went into a selection.
     """
 
     op: str
@@ -32,6 +32,7 @@ class Evidence:
     memory: Mapping[int, int]
     received: Sequence[torch.Tensor] = ()
     produced: Sequence[torch.Tensor] = ()
+    chosen_among: bool = False
 
     @property
     def short(self) -> str:
@@ -65,14 +66,14 @@ class Collector:
     def __init__(self, watched: int | None) -> None:
         self.watched = watched
         self.evidence: Evidence | None = None
-        self.gradients: tuple[Sequence[torch.Tensor], Sequence[torch.Tensor]] = ((), ())
+        self._gradients: dict[str, Any] = {}
         self._producers: dict[int, str] = {}
 
     def result(self) -> Evidence | None:
         """The evidence, with the gradients of the backward node if that was what was watched."""
         if self.evidence is None:
             return None
-        return dataclasses.replace(self.evidence, received=self.gradients[0], produced=self.gradients[1])
+        return dataclasses.replace(self.evidence, **self._gradients)
 
     def note(
         self, index: int, sign: Signature, args: Any, kwargs: Any, result: Any, past: Mapping[int, torch.Tensor]
@@ -85,9 +86,15 @@ class Collector:
         for tensor in tensors_in(result):
             self._producers[storage_key(tensor)] = made
 
-    def note_gradients(self, received: Sequence[torch.Tensor], produced: Sequence[torch.Tensor]) -> None:
+    def note_gradients(
+        self, received: Sequence[torch.Tensor], produced: Sequence[torch.Tensor], *, chosen_among: bool
+    ) -> None:
         """The watched backward node has run."""
-        self.gradients = ([tensor.clone() for tensor in received], [tensor.clone() for tensor in produced])
+        self._gradients = {
+            "received": [tensor.clone() for tensor in received],
+            "produced": [tensor.clone() for tensor in produced],
+            "chosen_among": chosen_among,
+        }
 
     def _description(self, name: str, args: Any, kwargs: Any) -> str:
         heads = [self._producers.get(storage_key(tensor), "") for tensor in tensors_in((args, kwargs))]

@@ -54,8 +54,20 @@ class History:
                 past = last.start.before(tensor)
                 newly = past is None or not kinds(past)
                 if key not in kept and newly and not _came_with_the_batch(tensor, moment, last):
-                    kept[key] = Birthday(moment=last, path=path, tensor=tensor)
+                    kept[key] = self._carried(path, tensor, last) or Birthday(moment=last, path=path, tensor=tensor)
         self._births = kept
+
+    @property
+    def born(self) -> frozenset[int]:
+        """The memories (storage keys) that are bad because of something that happened in a step seen here."""
+        return frozenset(self._births)
+
+    def _carried(self, path: Path, tensor: torch.Tensor, last: Moment) -> Birthday | None:
+        """The birthday of what stood in this place before, if it was bad in the same way: a state carried along."""
+        before = last.start.tensors.get(path)
+        if before is None or kinds(tensor) & ~kinds(before):
+            return None
+        return self._births.get(storage_key(before))
 
     def birthday(self, tensor: torch.Tensor) -> Birthday | None:
         """When the memory behind `tensor` became bad, if that was in a step seen here."""

@@ -47,7 +47,8 @@ class Unobserved:
 class Stage:
     """A program and one step of it: `play(scope)` runs the step and returns what it found harmful on the way.
 
-    `roots` are what `start` was taken of. With a `path` only the tensor there counts: is it bad at the end?
+    `roots` are what `start` was taken of. With a `path` only the tensor there counts: is it bad at the end? `born` are
+    the memories (storage keys) that earlier steps made bad: no infinity in them was meant.
     """
 
     model: Any
@@ -58,6 +59,7 @@ class Stage:
     known: frozenset[str] = frozenset()
     roots: Sequence[object] = ()
     path: Path | None = None
+    born: frozenset[int] = frozenset()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -178,6 +180,7 @@ def _announce_arrivals(tracer: Tracer, stage: Stage) -> None:
                 tracer.arrive(path, "data", data[id(tensor)], tensor, deliberate=_is_mask(tensor))
             else:
                 constant = kinds(tensor) == INF and (id(tensor) in buffers or not tensor.requires_grad)
+                constant = constant and key not in stage.born
                 tracer.arrive(path, "forward", "", tensor, deliberate=constant)
 
 

@@ -85,6 +85,11 @@ def test_a_birth_behind_somebody_elses_bad_element() -> None:
     assert births(ATEN.div_.Tensor, T([math.nan, 1.0]), T([1.0, 0.0])) == (INF, [1], False)
 
 
+def test_the_first_result_says_what_was_born() -> None:
+    """Later results are by-products: here a reciprocal deviation of inf beside the NaN."""
+    assert births(ATEN.native_layer_norm.default, T([1.0, 1.0]), [2], None, None, 0.0) == (NAN, [0, 1], False)
+
+
 def test_what_is_written_on_purpose() -> None:
     mask = T([True, False])
     assert births(ATEN.masked_fill.Scalar, T([1.0, 2.0]), mask, -math.inf) == (INF, [0], True)

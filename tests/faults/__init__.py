@@ -7,12 +7,19 @@ from tests.faults import (
     data,
     distractors,
     exotic,
+    geometry,
+    harmless,
     healthy,
     loss,
     optimizer,
     overflow,
+    probability,
+    sequences,
+    sleepers,
     state,
     structure,
+    updates,
+    vision,
 )
 from tests.faults.table import CONTROLS, FAULTS, Control, Fault, Program
 
@@ -28,7 +35,14 @@ FAMILIES = (
     distractors,
     state,
     exotic,
+    geometry,
+    probability,
+    sequences,
+    vision,
+    updates,
+    sleepers,
     healthy,
+    harmless,
 )
 
 __all__ = ["CONTROLS", "FAMILIES", "FAULTS", "Control", "Fault", "Program"]
