@@ -337,21 +337,11 @@ def score(reference: Path, hypothesis: Path, form: str, output: Path | None, for
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("target", type=click.Path(path_type=Path))
 @click.option("--recording", help="Which one, of a list of many; an EDF file also gives length and start.")
-@click.option("--duration", type=click.FloatRange(min=0, min_open=True), help="Length of the recording, s.")
+@click.option("--duration", "duration_s", type=click.FloatRange(min=0, min_open=True), help="Of the recording, s.")
 @click.option("--from", "layout", help="Format of SOURCE.  [default: by its name]")
 @click.option("--to", "target_layout", help="Format of TARGET.  [default: by its name]")
 @result_options("text", "json")
-def convert(
-    source: Path,
-    target: Path,
-    recording: str | None,
-    duration: float | None,
-    layout: str | None,
-    target_layout: str | None,
-    form: str,
-    output: Path | None,
-    force: bool,
-) -> int:
+def convert(source: Path, target: Path, form: str, output: Path | None, force: bool, **options: Any) -> int:
     """Write the labels in SOURCE to TARGET in another format.
 
     csv_bi, csv, tse_bi, tse, bids (events.tsv), chbmit (summary), siena (list), edf+ (annotations); seizeit is read.
@@ -360,9 +350,7 @@ def convert(
 
     refuse_to_overwrite(output, force=force)
     refuse_to_overwrite(target, force=force)
-    found = convert_labels(
-        source, target, recording=recording, duration_s=duration, layout=layout, target_layout=target_layout
-    )
+    found = convert_labels(source, target, **options)
     document = {"target": str(target), "events": len(found.events), "ignored": found.ignored}
     left_out = "".join(f"; left out: {count} × {what}" for what, count in found.ignored.items())
     emit(document, f"{len(found.events)} seizures to {target}{left_out}", form=form, output=output, force=force)

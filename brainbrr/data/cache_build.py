@@ -20,7 +20,8 @@ from brainbrr.data.cache_report import CacheReport, Made, failures, summarise
 from brainbrr.data.corpus import Source, check_corpus, find_recordings
 from brainbrr.data.edf import read_recording
 from brainbrr.data.errors import CacheError
-from brainbrr.data.labels import clip_events, label_path, read_label_file
+from brainbrr.data.formats import find_labels, read_label_file
+from brainbrr.data.labels import clip_events
 from brainbrr.data.montage import to_electrodes
 from brainbrr.data.preprocess import preprocess
 from brainbrr.data.stored import CachedRecording
@@ -165,8 +166,8 @@ def _build(source: Source, folder: Path, preprocessing: Preprocessing, wanted_ha
     state = tuple(fingerprint.file_state(source.path).to_list())
     source_hash = fingerprint.content_hash(source.path)
     recording = read_recording(source.path)
-    labels_at = label_path(source.path)
-    labels = None if labels_at is None else read_label_file(labels_at)
+    labels_at = find_labels(source.path)
+    labels = None if labels_at is None else read_label_file(labels_at, source.name)
     montaged = to_electrodes(recording)
     prepared = preprocess(montaged.signal, recording.rate, preprocessing, gaps=recording.gaps)
     notes = [*recording.notes, *montaged.notes, *prepared.notes]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from brainbrr.config import Preprocessing
-from brainbrr.data.labels import label_path
+from brainbrr.data.formats import find_labels
 
 # Raised whenever the same file and options give other numbers or other fields: every cache is then built anew.
 SCHEMA = 1
@@ -37,7 +37,7 @@ class FileState:
 def file_state(edf_path: Path) -> FileState:
     """The state of a recording and of the labels beside it. Raises OSError."""
     recording = edf_path.stat()
-    labels = label_path(edf_path)
+    labels = find_labels(edf_path)
     label = None if labels is None else labels.stat()
     return FileState(
         bytes=recording.st_size,
@@ -56,8 +56,11 @@ def content_hash(edf_path: Path) -> str:
         digest.update(file.read(_ENDS))
         file.seek(max(0, size - _ENDS))
         digest.update(file.read(_ENDS))
-    labels = label_path(edf_path)
-    digest.update(b"unlabelled" if labels is None else labels.suffix.encode() + labels.read_bytes())
+    labels = find_labels(edf_path)
+    if labels is None:
+        digest.update(b"unlabelled")
+    elif labels != edf_path:  # else they are annotations of the recording, whose ends stand for it already
+        digest.update(labels.suffix.encode() + labels.read_bytes())
     return digest.hexdigest()
 
 

@@ -110,7 +110,8 @@ def read_header(path: Path) -> Header:
         raise _refusal(path, "number of header bytes", str(stated), f"{header_bytes} for {n_signals} signals")
     record_s = _decimal(path, "duration of a data record", values["duration of a data record"])
     signals = _signals(path, table, n_signals)
-    if record_s <= 0:
+    # EDF+ gives a file of annotations alone records of no length.
+    if record_s < 0 or (record_s == 0 and not all(signal.is_annotation for signal in signals)):
         raise _refusal(path, "duration of a data record", f"{record_s:g} s", "more than 0 s")
     n_records, size_notes = _count_records(path, size, header_bytes, signals, values["number of data records"])
     start, date_notes = _start(values["start date"], values["start time"])

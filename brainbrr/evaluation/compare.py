@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from brainbrr.data.labels import LabelFile, read_label_file
+from brainbrr.data.formats import read_label_file
+from brainbrr.data.labels import LabelFile
 from brainbrr.evaluation.events import EvaluationError
 from brainbrr.evaluation.nedc import Confusion, epoch, ovlp, taes
 from brainbrr.evaluation.szcore import szcore
@@ -62,20 +63,21 @@ def compare(reference: str | Path, hypothesis: str | Path) -> Comparison:
 
 
 def _common_duration(truth: LabelFile, said: LabelFile) -> float:
-    if truth.duration_s <= 0:
-        raise EvaluationError(f"{truth.path}: does not say how long the recording is; expected '# duration = N secs'")
-    if abs(truth.duration_s - said.duration_s) > TOLERANCE_S:
+    duration_s = truth.duration_s if truth.duration_s is not None else said.duration_s
+    if not duration_s:
+        raise EvaluationError(f"{truth.path}: does not say how long the recording is; expected a format that does")
+    if said.duration_s is not None and abs(duration_s - said.duration_s) > TOLERANCE_S:
         raise EvaluationError(
-            f"{said.path}: is of a recording of {said.duration_s:g} s, {truth.path} of one of {truth.duration_s:g} s; "
+            f"{said.path}: is of a recording of {said.duration_s:g} s, {truth.path} of one of {duration_s:g} s; "
             "expected two label files of one recording"
         )
     for file in (truth, said):
-        beyond = [event for event in file.events if event.stop_s > truth.duration_s + TOLERANCE_S]
+        beyond = [event for event in file.events if event.stop_s > duration_s + TOLERANCE_S]
         if beyond:
             raise EvaluationError(
-                f"{file.path}: a seizure ends at {beyond[0].stop_s:g} s, past the recording's {truth.duration_s:g} s"
+                f"{file.path}: a seizure ends at {beyond[0].stop_s:g} s, past the recording's {duration_s:g} s"
             )
-    return truth.duration_s
+    return duration_s
 
 
 def _row(name: str, counts: list[Any], ratios: list[Any], rate: Any) -> list[str]:

@@ -10,15 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brainbrr.data.errors import LabelError
+from brainbrr.data.formats import read_label_file, read_labels, write_label_file
 from brainbrr.data.labels import (
     Event,
+    LabelFile,
     clip_events,
     mask,
-    read_label_file,
-    read_labels,
     sample_bounds,
     unite,
-    write_csv_bi,
 )
 from brainbrr.evaluation.events import events_from_runs, runs_of
 
@@ -128,9 +127,13 @@ def test_events_past_the_end_are_cut_and_noted() -> None:
     )
 
 
+def write_labels(path: Path, events: tuple[Event, ...], recording: str | None = None) -> None:
+    write_label_file(path, LabelFile(path=path, events=events, duration_s=60), recording)
+
+
 def test_written_file_reads_back_and_covers_the_recording(tmp_path: Path) -> None:
     events = (Event(start_s=0, stop_s=3.25), Event(start_s=10, stop_s=20, confidence=0.75))
-    write_csv_bi(tmp_path / "x.csv_bi", events, 60, bname="rec")
+    write_labels(tmp_path / "x.csv_bi", events, "rec")
     assert read_labels(tmp_path / "x.edf") == events
     lines = (tmp_path / "x.csv_bi").read_text().splitlines()
     assert lines[:3] == ["# version = csv_v1.0.0", "# bname = rec", "# duration = 60.0000 secs"]
@@ -141,10 +144,10 @@ def test_written_file_reads_back_and_covers_the_recording(tmp_path: Path) -> Non
         "TERM,10.0000,20.0000,seiz,0.7500",
         "TERM,20.0000,60.0000,bckg,1.0000",
     ]
-    write_csv_bi(tmp_path / "x.csv_bi", (), 60)
+    write_labels(tmp_path / "x.csv_bi", ())
     assert read_labels(tmp_path / "x.edf") == ()
     with pytest.raises(ValueError, match=r"event 50 to 61 s; expected 0 <= start < stop <= 60 s"):
-        write_csv_bi(tmp_path / "x.csv_bi", [Event(start_s=50, stop_s=61)], 60)
+        write_labels(tmp_path / "x.csv_bi", (Event(start_s=50, stop_s=61),))
     assert read_labels(tmp_path / "x.edf") == ()
 
 
@@ -178,7 +181,7 @@ def test_events_on_the_grid_to_mask_to_events(events: list[Event]) -> None:
 @given(events=event_lists)
 def test_any_events_survive_a_file(tmp_path_factory: pytest.TempPathFactory, events: list[Event]) -> None:
     path = tmp_path_factory.mktemp("labels") / "a.csv_bi"
-    write_csv_bi(path, events, 9000 / 256)
+    write_label_file(path, LabelFile(path=path, events=tuple(events), duration_s=9000 / 256))
     back = read_labels(path)
     assert back is not None
     np.testing.assert_allclose(spans(back), spans(unite(events, touching=False)) or np.zeros((0,)), atol=5.1e-5)

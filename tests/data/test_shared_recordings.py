@@ -13,7 +13,7 @@ from brainbrr.data.cache import build_cache, open_cache
 from brainbrr.data.dataset import WindowDataset
 from brainbrr.data.edf import Gap, Recording, read_recording
 from brainbrr.data.errors import RecordingError
-from brainbrr.data.labels import read_labels
+from brainbrr.data.formats import read_labels
 from brainbrr.data.montage import to_electrodes
 from brainbrr.data.preprocess import preprocess
 

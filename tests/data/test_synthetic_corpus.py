@@ -15,7 +15,7 @@ import pytest
 
 from brainbrr.config import ELECTRODES
 from brainbrr.data.edf import read_recording
-from brainbrr.data.labels import read_labels
+from brainbrr.data.formats import read_labels
 from brainbrr.data.montage import to_electrodes
 from brainbrr.data.synthetic import KINDS, CorpusReport, SynthesisError, plan_corpus, write_corpus
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from brainbrr.cli import cli
 from brainbrr.data.errors import LabelError
-from brainbrr.data.labels import Event, write_csv_bi
+from brainbrr.data.formats import write_label_file
+from brainbrr.data.labels import Event, LabelFile
 from brainbrr.evaluation.compare import compare
 from brainbrr.evaluation.events import EvaluationError
 from brainbrr.evaluation.nedc import EPOCH_S, epoch, ovlp, taes
@@ -26,6 +27,10 @@ Pairs = list[tuple[float, float]]
 
 def events(*spans: tuple[float, float]) -> tuple[Event, ...]:
     return tuple(Event(start_s=start, stop_s=stop) for start, stop in spans)
+
+
+def write_csv_bi(path: Path, labels: tuple[Event, ...], duration_s: float) -> None:
+    write_label_file(path, LabelFile(path=path, events=labels, duration_s=duration_s))
 
 
 @st.composite

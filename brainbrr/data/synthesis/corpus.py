@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainbrr.config import ELECTRODES, SAMPLING_RATE
-from brainbrr.data.labels import Event, write_csv_bi
+from brainbrr.data.formats import write_label_file
+from brainbrr.data.labels import Event, LabelFile
 from brainbrr.data.synthesis.artefacts import RAIL_UV, Artefact
 from brainbrr.data.synthesis.noise import Signal
 from brainbrr.data.synthesis.plan import RecordingPlan, SynthesisError, plan_corpus
@@ -171,7 +172,8 @@ def _write_recording(staging: Path, plan: RecordingPlan) -> int:
     edf_path.parent.mkdir(parents=True)
     _write_edf(edf_path, plan, digital, heart)
     events = [Event(start_s=seizure.start_s, stop_s=seizure.stop_s) for seizure in plan.seizures]
-    write_csv_bi(edf_path.with_suffix(".csv_bi"), events, plan.duration_s)
+    labels_at = edf_path.with_suffix(".csv_bi")
+    write_label_file(labels_at, LabelFile(path=labels_at, events=tuple(events), duration_s=plan.duration_s))
     return beyond + heart_beyond
 
 
