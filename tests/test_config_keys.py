@@ -25,7 +25,8 @@ import pytest
 import torch
 
 import brainbrr.data.dataset
-from brainbrr.cli import _watch, cli
+from brainbrr.cli import cli
+from brainbrr.cli.training import watch_of
 from brainbrr.config import Config, ConfigError
 from brainbrr.configure import _section_of, build_config, known_keys, with_values
 from brainbrr.data.cache import open_cache
@@ -294,7 +295,7 @@ def incident(bench: Bench, config: Config) -> Any:
     run = RunDir.create(bench.folder(), "incident")
     data = config.data
     dataset = Poisoned(open_cache(data.cache_dir, "train"), window_size=data.window_size, stride=data.stride)
-    watch = _watch(config, setup, run, {})
+    watch = watch_of(config, setup, run, {})
     trainer = Trainer(config, setup, dataset, checkpoints=run.checkpoints, observer=watch)
     stopped = None
     try:

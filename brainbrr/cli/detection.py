@@ -1,0 +1,123 @@
+"""The detector and what it detects: its inventory, evaluation, scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from brainbrr.cli.configuration import DEVICE, SET, resolve
+from brainbrr.terminal import progress, table
+from brainbrr_debug.main import emit, narrate, refuse_to_overwrite, result_options
+
+
+@click.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--config", type=click.Path(path_type=Path), help="For a checkpoint that holds none.")
+@click.option("--split", default="eval", show_default=True, type=click.Choice(["train", "dev", "eval"]))
+@click.option("--thresholds-from", type=click.Choice(["train", "dev"]), help="Choose the thresholds on this split.")
+@click.option("--cache-dir", type=click.Path(path_type=Path), help="Cache of DATA.  [default: cache/evaluate-NAME]")
+@DEVICE
+@SET
+@result_options("text", "json")
+def evaluate(
+    checkpoint: Path,
+    data: Path,
+    config: Path | None,
+    split: str,
+    thresholds_from: str | None,
+    cache_dir: Path | None,
+    device: str | None,
+    sets: tuple[str, ...],
+    form: str,
+    output: Path | None,
+    force: bool,
+) -> int:
+    """Score CHECKPOINT on the labelled recordings in DATA/edf/SPLIT, per recording and pooled.
+
+    Exit codes: 0 scored, 1 the detector's output is not finite.
+    """
+    from brainbrr.configure import parse_override, with_values
+    from brainbrr.environment import apply_overrides
+    from brainbrr.evaluation.checkpointed import evaluate_checkpoint, load_detector
+    from brainbrr.evaluation.events import NonFiniteOutput
+
+    refuse_to_overwrite(output, force=force)
+    changes = dict(parse_override(override) for override in sets) | ({"experiment.device": device} if device else {})
+    detector, found = load_detector(
+        checkpoint,
+        resolve(config, ())[0] if config else None,
+        lambda configured: apply_overrides(with_values(configured, changes))[0],
+    )
+    failed: list[Any] = []
+    with progress("recordings", narrate, live=found.experiment.progress) as advance:
+        try:
+            report = evaluate_checkpoint(
+                detector,
+                found,
+                data,
+                split=split,
+                thresholds_from=thresholds_from,
+                cache_dir=cache_dir,
+                narrate=narrate,
+                progress=advance,
+                left_out=failed.append,
+            )
+        except NonFiniteOutput as error:
+            document = {"stopped": True, "message": str(error)}
+            emit(document, f"stopped: {error}", form=form, output=output, force=force)
+            return 1
+    emit(
+        {"stopped": False, **report.to_dict(), "failed": failed},
+        f"{table(report.rows())}\n\n{table(report.point_rows())}",
+        form=form,
+        output=output,
+        force=force,
+    )
+    return 0
+
+
+@click.command()
+@click.argument("reference", type=click.Path(path_type=Path))
+@click.argument("hypothesis", type=click.Path(path_type=Path))
+@result_options("text", "json")
+def score(reference: Path, hypothesis: Path, form: str, output: Path | None, force: bool) -> int:
+    """Score the labels in HYPOTHESIS against those in REFERENCE by NEDC's EPOCH, OVLP and TAES and by SzCORE."""
+    from brainbrr.evaluation.compare import compare
+
+    refuse_to_overwrite(output, force=force)
+    found = compare(reference, hypothesis)
+    emit(found.to_dict(), table(found.rows()), form=form, output=output, force=force)
+    return 0
+
+
+@click.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@DEVICE
+@SET
+@result_options("text", "json")
+def info(config: Path, device: str | None, sets: tuple[str, ...], form: str, output: Path | None, force: bool) -> int:
+    """Stages, shapes, parameters, memory and backends of the detector that CONFIG describes."""
+    from brainbrr.config import ConfigError
+    from brainbrr.models.inventory import inventory
+    from brainbrr.training.setup import choose_device, new_detector
+    from brainbrr.training.step import AUTOCAST
+
+    refuse_to_overwrite(output, force=force)
+    resolved, _ = resolve(config, sets, device)
+    where, notes = None, []
+    try:
+        where = choose_device(resolved.experiment.device)
+    except ConfigError as error:
+        notes.append(str(error))
+    found = inventory(
+        new_detector(resolved),
+        batch_size=resolved.training.batch_size,
+        dtype=AUTOCAST.get(resolved.training.mixed_precision or ""),
+        device=where,
+        notes=notes,
+    )
+    emit(found.to_dict(), f"{table(found.rows())}\n\n{found.summary()}", form=form, output=output, force=force)
+    return 0
