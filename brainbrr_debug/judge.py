@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from brainbrr_debug.checks import run as checks
+from brainbrr_debug.checks.conditioning import near_singular
 from brainbrr_debug.checks.indicators import Indicators
 from brainbrr_debug.incident import Scene, confirmed, exception_finding, healthy, tie_finding
 from brainbrr_debug.logbook import Logbook
@@ -73,6 +74,8 @@ class Judge:
         if discarded:
             readings, found = checks.discarded(readings), []
         self.log.readings(scene.start.step, readings)
+        for finding in near_singular(readings):
+            self.log.finding(finding, limit=1)
         degenerate_here = self._note_ties(readings, scene)
         if found:
             return self._incident(found[0], scene)

@@ -10,6 +10,7 @@ Letters: … batch dimensions, m × n or n × n the matrix, k right-hand sides.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -122,6 +123,57 @@ def condition_limit(dtype: torch.dtype, n: int) -> float:
 def error_limit(dtype: torch.dtype, n: int) -> float:
     """100·n·eps: what a sound decomposition of order `n` stays far below in residual and loss of orthogonality."""
     return 100 * max(1, n) * torch.finfo(dtype).eps
+
+
+def equilibrated(a: Tensor, *, rows: bool = True) -> Tensor:
+    """`a` (…, m, n) with `rows` and then columns divided by their largest magnitudes: units of measurement taken out.
+
+    A large condition number that is gone by then comes from scales alone, and costs no digit of a solution.
+    """
+    by_row, by_column = _scales(a, rows=rows)
+    return a / by_row / by_column
+
+
+def inverse_condition(a: Tensor, inverse: Tensor) -> Tensor:
+    """Lower bound, (…), of the condition number of equilibrated `a` (…, n, n): at most it, at least its n²th part.
+
+    The cost is that of a few passes over `a`, nothing is decomposed.
+    """
+    a, inverse = a.detach(), inverse.detach()
+    by_row, by_column = _scales(a)
+    return (inverse.abs() * by_column.mT * by_row.mT).amax(dim=(-2, -1))
+
+
+def solution_condition(a: Tensor, x: Tensor, b: Tensor, *, left: bool = True) -> Tensor:
+    """`inverse_condition` where only one solution of a·x = b is known (x·a = b unless `left`), (…): ‖x‖ over ‖b‖.
+
+    It is small for right-hand sides that do not excite what is nearly singular; a large one does not lie.
+    """
+    a, x, b = a.detach(), x.detach(), b.detach()
+    if x.dim() < a.dim():
+        x, b = x[..., None], b[..., None]
+    if not left:
+        a, x, b = a.mT, x.mT, b.mT
+    by_row, by_column = _scales(a)
+    asked = (b.abs() / by_row).amax(dim=(-2, -1)) * math.sqrt(x.shape[-2] * x.shape[-1])
+    got = (x.abs() * by_column.mT).amax(dim=(-2, -1))
+    return got / asked.clamp_min(torch.finfo(got.dtype).tiny)
+
+
+def cholesky_condition(a: Tensor, factor: Tensor) -> Tensor:
+    """Lower bound, (…), of the condition number of `a` scaled to a diagonal of ones, from its Cholesky `factor`."""
+    pivots = factor.detach().diagonal(dim1=-2, dim2=-1).real.square()
+    share = pivots / a.detach().diagonal(dim1=-2, dim2=-1).real
+    return 1 / share.amin(dim=-1)
+
+
+def _scales(a: Tensor, *, rows: bool = True) -> tuple[Tensor, Tensor]:
+    """Largest magnitudes of the rows, (…, m, 1), and then of the columns, (…, 1, n); 1 for those of zeros."""
+    magnitude = a.abs()
+    by_row = magnitude.amax(dim=-1, keepdim=True) if rows else torch.ones_like(magnitude[..., :, :1])
+    by_row = torch.where(by_row == 0, 1, by_row)
+    by_column = (magnitude / by_row).amax(dim=-2, keepdim=True)
+    return by_row, torch.where(by_column == 0, 1, by_column)
 
 
 # How well taken apart -----------------------------------------------------------------------------------------------

@@ -1,8 +1,7 @@
-"""Eigenvalue and singular-value gaps of every decomposition a step computes, with the place that asked for it.
+"""Gaps of the decompositions that a step computes, and how near to singular what it inverts; with the place of each.
 
-While a recorder is active, `eigh`, `eigvalsh` and `svd` of `torch.linalg` are recording wrappers; without one they are
-torch's own functions again, so nothing is paid elsewhere. A wrapper stores a few small tensors on the device and reads
-nothing back. A program that bound the functions before (`from torch.linalg import eigh`) escapes it.
+While a recorder is active, functions of torch are wrappers (see replacement.py). A wrapper stores a few small tensors
+on the device and reads nothing back.
 """
 
 from __future__ import annotations
@@ -10,22 +9,20 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import sys
-import sysconfig
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from brainbrr_debug.probes.ledger import Guard, Ledger
-from brainbrr_debug.quantities import EIGENGAP, EIGENGAP_DETACHED, OUTSIDE_SITE
+from brainbrr_debug.probes.replacement import Condition, Function, activate, caller, deactivate
+from brainbrr_debug.quantities import CONDITION, EIGENGAP, EIGENGAP_DETACHED
 from brainbrr_debug.records import Reading
-from brainbrr_debug.spectral import eigengap, exact_eigengap, sample_of
+from brainbrr_debug.spectral import Values, condition_limit, eigengap, exact_eigengap, sample_of, scattered_eigengap
 
-# Name in torch.linalg → which of its results are the values (ascending or descending); the rest are vectors.
-_VALUES = {"eigh": 0, "svd": 1, "eigvalsh": None}
+PAIRS = 2**16
+"""So many pairs of eigenvalues in no order are compared in one call; gaps of more are left to `spectrum`."""
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -38,6 +35,7 @@ class Call:
     matrices: Tensor  # (…, n, n), shared with the program, not copied
     version: int
     upper: bool
+    values: Values
     gaps: Tensor  # (…)
     micro_batch: int = 0
     differentiated: bool = False
@@ -51,9 +49,19 @@ class Call:
         )
         if not bool(torch.isfinite(chosen).all()):
             return None
-        return exact_eigengap(
-            chosen.mH if self.upper else chosen, "singular" if self.op.endswith("svd") else "hermitian"
-        )
+        return exact_eigengap(chosen.mH if self.upper else chosen, self.values)
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Division:
+    """One inverse, solution or Cholesky decomposition, and whether it counts: the last only with a gradient.
+
+    `lost` (…) is at most its condition number over the largest that the precision resolves.
+    """
+
+    site: str
+    lost: Tensor
+    counts: bool
 
 
 class Decompositions:
@@ -65,85 +73,113 @@ class Decompositions:
         self.samples: int | None = None
         self.micro_batch = 0  # whose forward pass runs
         self.calls: list[Call] = []
+        self.divisions: list[Division] = []
         self._see: Callable[..., None] = self._record
-        self.unseen = 0  # calls under a function transform, whose values exist only inside it
+        self.unseen = 0  # calls under a function transform, whose values exist only inside it, and too large ones
 
     def attach(self, guard: Guard) -> None:
         """Start to record; nested and overlapping recorders are fine."""
         self._see = guard(self._record)
-        _active.append(self)
-        _install()
+        activate(self)
 
     def detach(self) -> None:
         """Stop; with the last recorder torch's own functions come back."""
-        if self in _active:
-            _active.remove(self)
-        if not _active:
-            _uninstall()
+        deactivate(self)
         self.clear()
 
     def clear(self) -> None:
         """Forget the step."""
-        self.step, self.calls = None, []
+        self.step, self.calls, self.divisions = None, [], []
 
-    def record(self, op: str, result: Any, matrices: Tensor, upper: bool) -> None:
+    def record(self, function: Function, result: Any, matrices: Tensor, rest: Mapping[str, Any]) -> None:
         """Take one call's result."""
         if self.step is not None and matrices.numel():
-            self._see(op, result, matrices, upper)
+            self._see(function, result, matrices, rest)
 
-    def _record(self, op: str, result: Any, matrices: Tensor, upper: bool) -> None:
+    def _record(self, function: Function, result: Any, matrices: Tensor, rest: Mapping[str, Any]) -> None:
         if torch._C._functorch.is_functorch_wrapped_tensor(matrices):
             self.unseen += 1
+        elif function.condition is not None:
+            self._divided(function, function.condition, result, matrices, rest)
+        elif function.values is not None:
+            self._taken_apart(function, function.values, result, matrices, rest)
+
+    def _taken_apart(
+        self, function: Function, kind: Values, result: Any, matrices: Tensor, rest: Mapping[str, Any]
+    ) -> None:
+        values = result if function.index is None else result[function.index]
+        if kind == "eigen" and values.numel() * values.shape[-1] > PAIRS:
+            self.unseen += 1
             return
-        index = _VALUES[op]
-        values = result if index is None else result[index]
-        site, location = _caller(self._names)
+        site, location = caller(self._names)
         call = Call(
-            op=f"torch.linalg.{op}",
+            op=function.name,
             site=site,
             location=location,
             matrices=matrices.detach(),
             version=matrices._version,
-            upper=upper,
-            gaps=eigengap(values),
+            upper=rest.get("UPLO", "L") in ("U", "u"),
+            values=kind,
+            gaps=scattered_eigengap(values) if kind == "eigen" else eigengap(values),
             # a checkpoint's second forward runs in the backward pass of the micro-batch before
             micro_batch=max(0, self.micro_batch - (torch._C._current_graph_task_id() != -1)),
         )
         self.calls.append(call)
-        if index is not None:
-            for vectors in (x for i, x in enumerate(result) if i != index and x.requires_grad):
+        if function.index is not None:
+            for vectors in (x for i, x in enumerate(result) if i != function.index and x.requires_grad):
                 vectors.register_hook(functools.partial(_mark, call))
 
-    def finish(self) -> None:
-        """At the end of the step: defer each site's smallest gap, apart for vectors with and without a gradient."""
-        groups: dict[tuple[str, str, bool, torch.device], list[Call]] = {}
-        for call in self.calls:
-            groups.setdefault((call.site, call.op, call.differentiated, call.gaps.device), []).append(call)
-        for (site, _, differentiated, _), calls in groups.items():
-            flats = [call.gaps.reshape(-1) for call in calls]
-            gaps = flats[0] if len(flats) == 1 else torch.cat(flats)
-            smallest, index = gaps.min(dim=0)
-            self._ledger.defer([smallest, index], self._build(site, differentiated, calls))
+    def _divided(
+        self, function: Function, condition: Condition, result: Any, matrices: Tensor, rest: Mapping[str, Any]
+    ) -> None:
+        division = Division(
+            site=caller(self._names)[0],
+            lost=condition(matrices, result, rest) / condition_limit(matrices.dtype, matrices.shape[-1]),
+            counts=not function.by_gradient,
+        )
+        self.divisions.append(division)
+        first = result if isinstance(result, Tensor) else result[0]
+        if function.by_gradient and first.requires_grad:
+            first.register_hook(functools.partial(_count, division))
 
-    def _build(self, site: str, differentiated: bool, calls: list[Call]) -> Callable[[Any], list[Reading]]:
+    def finish(self) -> None:
+        """At the end of the step: defer each site's smallest gap, apart for vectors with and without a gradient, and
+        its largest condition number."""
+        gaps: dict[Hashable, list[Call]] = {}
+        for call in self.calls:
+            gaps.setdefault((call.site, call.op, call.differentiated, call.gaps.device), []).append(call)
+        for calls in gaps.values():
+            quantity, phase = (EIGENGAP, "backward") if calls[0].differentiated else (EIGENGAP_DETACHED, "forward")
+            self._defer([call.gaps for call in calls], calls[0].site, quantity, phase, torch.min)
+        lost: dict[Hashable, list[Division]] = {}
+        for division in (division for division in self.divisions if division.counts):
+            lost.setdefault((division.site, division.lost.device), []).append(division)
+        for divisions in lost.values():
+            self._defer([each.lost for each in divisions], divisions[0].site, CONDITION, "forward", torch.max)
+
+    def _defer(
+        self, found: list[Tensor], site: str, quantity: str, phase: str, worst: Callable[..., tuple[Tensor, Tensor]]
+    ) -> None:
         step, samples = self.step if self.step is not None else -1, self.samples
-        quantity = EIGENGAP if differentiated else EIGENGAP_DETACHED
-        phase = "backward" if differentiated else "forward"
 
         def build(v: Any) -> list[Reading]:
-            call, flat = locate(calls, int(v[1]))
-            sample = sample_of(flat, tuple(call.gaps.shape), samples)
+            sample = _owner(found, int(v[1]), samples)
             return [Reading(step=step, phase=phase, site=site, quantity=quantity, value=v[0], sample=sample)]
 
-        return build
+        self._ledger.defer(worst(_joined(found), dim=0), build)
 
 
-def locate(calls: list[Call], index: int) -> tuple[Call, int]:
-    """The call and the flat index in it, from an index into all their gaps one behind the other."""
-    for call in calls:
-        if index < call.gaps.numel():
-            return call, index
-        index -= call.gaps.numel()
+def _joined(tensors: list[Tensor]) -> Tensor:
+    flats = [x.reshape(-1) for x in tensors]
+    return flats[0] if len(flats) == 1 else torch.cat(flats)
+
+
+def _owner(tensors: list[Tensor], index: int, samples: int | None) -> int | None:
+    """The sample that an element of `_joined(tensors)` belongs to."""
+    for x in tensors:
+        if index < x.numel():
+            return sample_of(index, tuple(x.shape), samples)
+        index -= x.numel()
     raise IndexError(f"{index} matrices too many")
 
 
@@ -197,56 +233,5 @@ def _mark(call: Call, gradient: Tensor | None) -> None:
         call.differentiated = True
 
 
-# The replacement of torch's functions -------------------------------------------------------------------------------
-
-_active: list[Decompositions] = []
-_originals: dict[str, Callable[..., Any]] = {}
-
-
-def _install() -> None:
-    if not _originals:
-        for op in _VALUES:
-            _originals[op] = getattr(torch.linalg, op)
-            setattr(torch.linalg, op, _recording(op, _originals[op]))
-
-
-def _uninstall() -> None:
-    for op, original in _originals.items():
-        setattr(torch.linalg, op, original)
-    _originals.clear()
-
-
-def _recording(op: str, original: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(original)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        result = original(*args, **kwargs)
-        if not torch.compiler.is_compiling():
-            matrices: Any = args[0] if args else kwargs.get("A", kwargs.get("input"))
-            uplo = args[1] if len(args) > 1 and op != "svd" else kwargs.get("UPLO", "L")
-            for recorder in _active:
-                recorder.record(op, result, matrices, uplo in ("U", "u"))
-        return result
-
-    return wrapper
-
-
-_FOREIGN = tuple(
-    {sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
-    | {str(Path(torch.__file__).parent), str(Path(__file__).parent.parent)}
-)
-
-
-def _caller(names: Mapping[int, str]) -> tuple[str, str]:
-    """The innermost known module whose method is running, and file:line of the innermost frame of the user's code."""
-    frame = sys._getframe(1)
-    site, location = OUTSIDE_SITE, ""
-    while frame is not None:
-        code = frame.f_code
-        if not location and not code.co_filename.startswith(_FOREIGN):
-            location = f"{code.co_filename}:{frame.f_lineno}"
-        if code.co_argcount:
-            name = names.get(id(frame.f_locals.get(code.co_varnames[0])))
-            if name is not None:
-                return name, location
-        frame = frame.f_back  # type: ignore[assignment]
-    return site, location
+def _count(division: Division, gradient: Tensor | None) -> None:
+    division.counts = True
