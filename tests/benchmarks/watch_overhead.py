@@ -1,8 +1,9 @@
-"""What watching costs: interleaved paired steps of the same model, unwatched, watched, with sentinel, in anomaly mode.
+"""What watching costs: interleaved paired steps of the same model, unwatched, watched in each tier, and by others.
 
 Every round takes one step of each arm, in rotating order; an arm's figure is the median over rounds of its time over
-the unwatched arm's time in the same round, with a distribution-free 95 % interval of that median. Exits 1 when an
-interval lies wholly above its target.
+the unwatched arm's time in the same round, with a distribution-free 95 % interval of that median. `every50` is 49 parts
+of a watched step and one of a sampled one. Peak memory counts the bytes that torch's allocator has given out, from the
+making of the model on. Exits 1 when an interval lies wholly above its target, or a peak is more than 1 % higher.
 
     python tests/benchmarks/watch_overhead.py                     # 200 rounds
     python tests/benchmarks/watch_overhead.py --rounds 20 --model transformer
@@ -12,19 +13,25 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
+import io
+import itertools
 import math
+import os
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from brainbrr_debug import Watch
 
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler speaks on stderr otherwise
 ROOT = Path(__file__).parents[2]
 TARGETS = {
     ("transformer", "watched"): 1.02,
@@ -33,8 +40,21 @@ TARGETS = {
     ("transformer", "sentinel"): 1.05,
     ("tcn", "sentinel"): 1.08,
     ("detector", "sentinel"): 1.08,
+    ("transformer", "ranges"): 1.10,
+    ("tcn", "ranges"): 1.15,
+    ("detector", "ranges"): 1.15,
+    ("transformer", "every50"): 1.03,
+    ("tcn", "every50"): 1.03,
+    ("detector", "every50"): 1.03,
 }
-ARMS = ("unwatched", "watched", "sentinel", "anomaly")
+TIERS: dict[str, dict[str, Any]] = {
+    "watched": {},
+    "sentinel": {"sentinel": True},
+    "ranges": {"ranges": 16},
+    "sampled": {"every": 1},
+}
+ARMS = ("unwatched", *TIERS, "anomaly", "transformers_debugger")
+PEAK = 1.01
 
 Case = tuple[nn.Module, torch.Tensor, torch.Tensor, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]]
 
@@ -111,9 +131,13 @@ class Arm:
         self.x, self.target = self.x.to(device), self.target.to(device)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, fused=True)
         self.watch: Watch | None = None
-        if name in ("watched", "sentinel"):
-            sentinel = name == "sentinel"
-            self.watch = stack.enter_context(Watch(self.model, self.optimizer, folder / name, sentinel=sentinel))
+        if name in TIERS:
+            self.watch = stack.enter_context(Watch(self.model, self.optimizer, folder / name, **TIERS[name]))
+        if name == "transformers_debugger":
+            from transformers.debug_utils import DebugUnderflowOverflow
+
+            stack.enter_context(contextlib.redirect_stdout(io.StringIO()))  # what it has to say about its own hooks
+            DebugUnderflowOverflow(self.model)
 
     def step(self) -> float:
         """Seconds of one step: CPU time on a CPU (the machine may be shared), else wall time to the last kernel."""
@@ -154,6 +178,37 @@ def median_interval(values: list[float]) -> tuple[float, float, float]:
     return statistics.median(ordered), ordered[low], ordered[high]
 
 
+def peak_bytes(case: str, name: str, device: torch.device) -> int:
+    """The most bytes that tensors held at one time: model, optimizer and watch made, and three steps taken."""
+    gc.collect()  # an arm before this one must not be let go while this one is counted
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+            before = torch.cuda.memory_allocated()
+            torch.cuda.reset_peak_memory_stats()
+            arm = Arm(name, case, device, Path(folder), stack)
+            for _ in range(3):
+                arm.step()
+            return torch.cuda.max_memory_allocated() - before
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+            arm = Arm(name, case, device, Path(folder), stack)
+            for _ in range(3):
+                arm.step()
+    results = profile.profiler.kineto_results
+    held = sorted((e.start_ns(), e.nbytes()) for e in results.events() if e.name() == "[memory]")
+    return max(itertools.accumulate(size for _, size in held))
+
+
+def measure_peaks(case: str, device: torch.device) -> bool:
+    """Print the peaks; False when a tier's is too high."""
+    base = peak_bytes(case, "unwatched", device)
+    ratios = {name: peak_bytes(case, name, device) / base for name in TIERS}
+    shown = ", ".join(f"{name} {ratio:.4f}" for name, ratio in ratios.items())
+    missed = [name for name, ratio in ratios.items() if ratio > PEAK]
+    print(f"peak memory {base / 1e6:.1f} MB unwatched; {shown}" + (f"  MISSED: {', '.join(missed)}" if missed else ""))
+    return not missed
+
+
 def measure(case: str, rounds: int, device: torch.device) -> bool:
     """Print the case's table; False when an interval lies wholly above its target."""
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
@@ -168,17 +223,18 @@ def measure(case: str, rounds: int, device: torch.device) -> bool:
     parameters = sum(p.numel() for p in arms[0].model.parameters())
     base = statistics.median(times["unwatched"])
     print(f"\n{case}: {parameters:,} parameters, {1e3 * base:.1f} ms a step, {rounds} rounds, {device}")
-    print(f"{'arm':<12}{'median ratio':>14}{'95 % interval':>20}{'target':>9}")
+    print(f"{'arm':<22}{'median ratio':>14}{'95 % interval':>20}{'target':>9}")
     good = True
-    for name in ARMS[1:]:
+    times["every50"] = [(49 * w + s) / 50 for w, s in zip(times["watched"], times["sampled"], strict=True)]
+    for name in (*ARMS[1:], "every50"):
         ratios = [a / b for a, b in zip(times[name], times["unwatched"], strict=True)]
         middle, low, high = median_interval(ratios)
         target = TARGETS.get((case, name))
         missed = target is not None and low > target
         good = good and not missed
         shown = "" if target is None else f"{target:.2f}" + ("  MISSED" if missed else "")
-        print(f"{name:<12}{middle:>14.4f}{f'{low:.4f} to {high:.4f}':>20}{shown:>9}")
-    return good
+        print(f"{name:<22}{middle:>14.4f}{f'{low:.4f} to {high:.4f}':>20}{shown:>9}")
+    return measure_peaks(case, device) and good
 
 
 def main() -> int:
