@@ -194,6 +194,7 @@ def test_wrong_usage_is_exit_code_2(arguments: str, brainbrr: Run) -> None:
 def test_no_command_overwrites_its_output_without_force(
     name: str, brainbrr: Run, place: Path, trained: Path, tmp_path: Path
 ) -> None:
+    labels = next((place / "corpus").rglob("*.csv_bi"))
     arguments = {
         "train": ["train", place / "tiny.yaml", "--set", "training.max_steps=1"],
         "build-cache": ["build-cache", "--data-dir", place / "corpus", "--cache-dir", tmp_path / "cache"],
@@ -201,6 +202,8 @@ def test_no_command_overwrites_its_output_without_force(
         "synthesize": ["synthesize", tmp_path / "new", "--patients", 1, "--minutes", 1, "--split", "train"],
         "evaluate": ["evaluate", trained / "checkpoints/last.pt", place / "corpus", "--split", "dev"],
         "info": ["info", place / "tiny.yaml"],
+        "score": ["score", labels, labels],
+        "convert": ["convert", labels, tmp_path / "a_events.tsv"],
     }[name]
     if name == "evaluate":
         arguments += ["--cache-dir", place / "cache"]
