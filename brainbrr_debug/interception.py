@@ -29,7 +29,7 @@ from brainbrr_debug.tracing.backward import Roots, engine_code, nodes_below, wat
 from brainbrr_debug.tracing.locations import Locator, Place
 
 _sequence_number = torch._C._autograd._get_sequence_nr
-QUANTITIES = ("gap", "amplification", "condition", "smallest", "residual", "orthogonality")
+QUANTITIES = ("gap", "amplification", "condition", "scaled", "smallest", "residual", "orthogonality")
 
 
 @dataclasses.dataclass(slots=True, eq=False, kw_only=True)
@@ -258,9 +258,10 @@ def _beyond(numbers: Mapping[str, float], limits: Limits, *, finite: bool, faile
     if failed:
         return ["failed"]
     numbers = {"gap": math.inf, "condition": 1.0, "residual": 0.0, "orthogonality": 0.0, **numbers}
+    condition = numbers.get("scaled", numbers["condition"])
     sound = {
         "gap": numbers["gap"] > limits.gap,
-        "condition": numbers["condition"] < limits.condition,
+        "condition": condition < limits.condition,
         "residual": numbers["residual"] <= limits.error,
         "orthogonality": numbers["orthogonality"] <= limits.error,
     }

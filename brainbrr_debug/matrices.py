@@ -25,6 +25,7 @@ class Matrix:
 
     `gap` is relative, `multiplicities` the sizes of the groups of equal values in ascending order of the values (of
     eigh) or descending (of svd), `amplification` the factor that the gradient contains: 1/gap, or 1/`smallest`.
+    `scaled` is the condition number with units of measurement taken out, the one that is judged where there is one.
     `degenerate` names the quantities that are beyond their limit and do harm here, `harmless` those that are beyond it
     while nothing depends on them: no gradient came back.
     """
@@ -36,6 +37,7 @@ class Matrix:
     multiplicities: tuple[int, ...] = ()
     amplification: float | None = None
     condition: float | None = None
+    scaled: float | None = None
     smallest: float | None = None
     residual: float | None = None
     orthogonality: float | None = None
@@ -45,7 +47,7 @@ class Matrix:
     @property
     def badness(self) -> tuple[float, ...]:
         """Sorts the worst last."""
-        closeness = _log(self.condition or 1.0) if self.gap is None else -_log(self.gap)
+        closeness = _log(self.scaled or self.condition or 1.0) if self.gap is None else -_log(self.gap)
         return float(bool(self.degenerate)), float(bool(self.harmless)), float(not self.finite), closeness
 
 

@@ -96,7 +96,7 @@ def _plots(here: Sequence[Row]) -> list[str]:
         bars = [_bar(each, [m.gap for m in each.matrices], low=True) for each in ordered]
         plots.append(scatter("Smallest relative gap of each sample", bars, limit=limits.gap, low=True))
     if not here[0].call.divided_by_gaps:
-        bars = [_bar(each, [m.condition for m in each.matrices], low=False) for each in ordered]
+        bars = [_bar(each, [m.scaled or m.condition for m in each.matrices], low=False) for each in ordered]
         plots.append(scatter("Condition number of each sample", bars, limit=limits.condition, low=False))
     plots += _spectra(here[0].call, max(here, key=lambda each: closeness(each.worst)).call)
     return plots

@@ -108,7 +108,7 @@ def closeness(matrix: Matrix) -> float:
     """Relative gap, or where there is none the inverse of the condition number: small is bad."""
     if matrix.gap is not None:
         return matrix.gap
-    return 1 / matrix.condition if matrix.condition else math.nan
+    return 1 / (matrix.scaled or matrix.condition or math.nan)
 
 
 def counted(number: int, one: str, many: str = "") -> str:
@@ -205,6 +205,9 @@ def reason(call: Call, matrix: Matrix) -> str:
         case "gap":
             return f"relative gap {shown(matrix.gap)} ≤ {limits.gap:g}, and a gradient came back through the vectors"
         case "condition":
-            return f"condition number {shown(matrix.condition)} ≥ {limits.condition:.2g}: singular in {call.dtype}"
+            after = "" if matrix.scaled is None else f", {shown(matrix.scaled)} after scaling,"
+            return (
+                f"condition number {shown(matrix.condition)}{after} ≥ {limits.condition:.2g}: singular in {call.dtype}"
+            )
         case name:
             return f"{name} {shown(getattr(matrix, name))} > {limits.error:.2g}: the result is not what it should be"
