@@ -27,13 +27,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from brainbrr_debug.errors import EXIT_CANNOT_TELL, UsageError
+from brainbrr_debug.errors import EXIT_CANNOT_TELL, CannotRunHere, UsageError
 from brainbrr_debug.lead import LeadStep
 from brainbrr_debug.records import Finding, Reading, Severity, dumps, number
 from brainbrr_debug.rng import RngState
 from brainbrr_debug.rundir import atomic_path
 from brainbrr_debug.subject import Batch, Run
-from brainbrr_debug.tensors import TreeWriter, from_bytes, read_tree, to_bytes
+from brainbrr_debug.tensors import TreeWriter, from_bytes, leaves, read_tree, to_bytes
 from brainbrr_debug.training_state import Restored, TrainingState, load_state
 
 FORMAT = "brainbrr-debug capture"
@@ -92,13 +92,29 @@ _PLAIN = ("step", "subject", "seed", "config", "environment", "identities", "hea
 def restore(content: CaptureContent, run: Run, *, strict: bool = True, rng: bool = True) -> Restored:
     """Put `run` where the captured step began: model, optimizer, extra state and, with `rng`, all generators.
 
-    Captured tensors are copied. Raises StateError when `strict` and model or optimizer do not fit; see `load_state`.
+    Captured tensors are copied. Raises StateError when `strict` and model or optimizer do not fit; see `load_state`;
+    and CannotRunHere for a copy without its signal.
     """
+    require_signal(content)
     state = TrainingState(model=content.model_state, optimizer=content.optimizer_state, extra=content.extra_state)
     restored = load_state(state, run.model, run.optimizer, run.extra_state, strict=strict)
     if rng:
         content.rng.restore()
     return restored
+
+
+def is_stripped(content: CaptureContent) -> bool:
+    """Whether of the batches only shapes are left, see `strip`."""
+    return any(x.is_meta for x in leaves(content.micro_batches))
+
+
+def require_signal(content: CaptureContent) -> None:
+    """Raises CannotRunHere for a copy without its signal."""
+    if is_stripped(content):
+        raise CannotRunHere(
+            "this copy was made with --strip-signal: it holds shapes and no batch, so its step can be looked at, not "
+            "repeated; ask whoever made it for the whole capture"
+        )
 
 
 # Writing ------------------------------------------------------------------------------------------------------------

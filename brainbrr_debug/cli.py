@@ -70,6 +70,30 @@ def replay(
     return {"healthy": EXIT_GOOD, "failed again": EXIT_BAD}.get(replayed.outcome, EXIT_CANNOT_TELL)
 
 
+@cli.command(short_help="What a capture holds; --strip-signal copies it without patient data.")
+@click.argument("capture", type=click.Path(path_type=Path))
+@click.option("--strip-signal", type=click.Path(path_type=Path), metavar="COPY", help="Write a copy without the data.")
+@result_options("text", "json")
+def capture(capture: Path, strip_signal: Path | None, form: str, output: Path | None, force: bool) -> int:
+    """Show what a capture holds, and check every bit of it; nothing is run.
+
+    With --strip-signal, the capture shown is a copy for people who may not see the data: it says what it keeps and what
+    it leaves out. Such a copy cannot be replayed (exit code 125).
+    """
+    from brainbrr_debug.contents import contents_of
+    from brainbrr_debug.strip import strip_file
+
+    refuse_to_overwrite(output, force=force)
+    refuse_to_overwrite(strip_signal, force=force)
+    notes: dict[str, Any] = {} if strip_signal is None else strip_file(capture, strip_signal)
+    found = contents_of(strip_signal or capture)
+    lines = [f"{name:<12}{line}" for name, texts in notes.items() for line in texts]
+    emit({**found.to_dict(), **notes}, "\n".join([found.text(), *lines]), form=form, output=output, force=force)
+    if strip_signal is not None:
+        wrote(strip_signal)
+    return EXIT_GOOD
+
+
 @cli.command(short_help="Name component, samples and operation that broke a step, with proof.")
 @click.argument("target", metavar="CAPTURE|RUN|CONFIG|SUBJECT")
 @click.option("--budget", metavar="10m", help="Begin no trial after this time: 90s, 10m, 1h.")

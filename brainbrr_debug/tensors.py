@@ -2,7 +2,7 @@
 
 A tree is built of dict, list, tuple, None, bool, int, float, str, torch tensors, NumPy arrays, dtypes and devices: what
 optimizers, scalers, schedulers and batches are made of. Everything comes back with the same types and the same bits,
-NaN payloads and memory layout included.
+NaN payloads and memory layout included. A tensor on the "meta" device is its shape, dtype and strides.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def to_bytes(x: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
     x = x.detach()
     if x.is_conj() or x.is_neg():
         x = x.resolve_conj().resolve_neg()
-    flat = x.as_strided((x.numel(),), (1,)) if is_dense(x) else x.contiguous().reshape(-1)
+    flat = x.as_strided((x.numel(),), (1,)) if is_dense(x) else _copyable(x).contiguous().reshape(-1)
     if flat.numel() == 0:
         return np.zeros(0, np.uint8)
     array: np.ndarray[Any, np.dtype[np.uint8]] = flat.cpu().view(torch.uint8).numpy()
@@ -89,9 +89,15 @@ def from_bytes(flat: Tensor, dtype: torch.dtype, shape: tuple[int, ...], stride:
     flat = flat.view(dtype) if flat.numel() else torch.empty(0, dtype=dtype)
     if flat.numel() == 0 or any(s == 0 and n > 1 for s, n in zip(stride, shape, strict=True)):
         return flat.reshape(shape)
-    if is_dense(torch.empty_strided(shape, stride, dtype=dtype, device="meta")):
+    if is_dense(torch.empty_strided(shape, stride, dtype=torch.uint8, device="meta")):
         return flat.as_strided(shape, stride)
-    return torch.empty_strided(shape, stride, dtype=dtype).copy_(flat.reshape(shape))
+    bits = _copyable(flat.reshape(shape))
+    return torch.empty_strided(shape, stride, dtype=bits.dtype).copy_(bits).view(dtype)
+
+
+def _copyable(x: Tensor) -> Tensor:
+    """The same bits: torch cannot copy elements of a byte's parts (int4 and the like)."""
+    return x.view(torch.uint8) if x.dtype.itemsize == 1 else x
 
 
 # Trees as JSON ------------------------------------------------------------------------------------------------------
@@ -136,8 +142,10 @@ class TreeWriter:
     def _array(self, x: Any, name: str) -> Any:
         if not isinstance(x, Tensor):
             return self._numpy(x, name)
-        if x.is_quantized or x.device.type == "meta":
-            raise TreeError(f"{name} is a quantized or meta tensor; expected one with plain numbers")
+        if x.is_quantized:
+            raise TreeError(f"{name} is a quantized tensor; expected one with plain numbers")
+        if x.is_meta:
+            return {"meta": [str(x.dtype).removeprefix("torch."), list(x.shape), list(x.stride())]}
         if x.layout == torch.sparse_coo:
             parts = {"indices": x._indices(), "values": x._values()}
             return {"coo": self._parts(parts, name), "shape": list(x.shape), "coalesced": x.is_coalesced()}
@@ -196,6 +204,9 @@ def _read_leaf(kind: str, body: Any, node: dict[str, Any], tensors: list[Tensor]
         return getattr(torch, body)
     if kind == "device":
         return torch.device(body)
+    if kind == "meta":
+        dtype, shape, stride = body
+        return torch.empty_strided(shape, stride, dtype=getattr(torch, dtype), device="meta")
     if kind == "numpy":
         array = read_tree(body, tensors).numpy().view(np.dtype(node["of"])).reshape(node["shape"]).copy()
         return array[()] if node["scalar"] else array

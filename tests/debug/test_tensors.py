@@ -12,10 +12,13 @@ from hypothesis import strategies as st
 
 from brainbrr_debug.tensors import TreeError, TreeWriter, copied, from_bytes, leaves, read_tree, to_bytes
 
+pytestmark = pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental")
+
 ALL_DTYPES = [
     torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32,
-    torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128,
-    torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz, torch.float8_e8m0fnu,
+    torch.uint64, torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex32, torch.complex64,
+    torch.complex128, torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz,
+    torch.float8_e8m0fnu, torch.float4_e2m1fn_x2, torch.int2, torch.int4, torch.uint1, torch.uint4, torch.uint7,
 ]  # fmt: skip
 
 
@@ -41,6 +44,18 @@ def test_every_dtype_keeps_every_bit(dtype: torch.dtype, shape: list[int], noise
     back = through(x)
     assert back.dtype == dtype and back.shape == x.shape
     assert to_bytes(back).tobytes() == bytes(data)
+
+
+@pytest.mark.parametrize("dtype", ALL_DTYPES, ids=str)
+def test_every_dtype_keeps_gaps_and_order_in_memory(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(1)
+    count = 6 * dtype.itemsize
+    raw = torch.randint(0, 2 if dtype == torch.bool else 256, (count,), dtype=torch.uint8, generator=generator)
+    x = from_bytes(raw, dtype, (3, 2), (2, 1))
+    for view in (x.as_strided((2, 3), (1, 2)), x.as_strided((3,), (2,)), x.as_strided((2, 2), (4, 1))):
+        back = through(view)
+        assert back.dtype == dtype and back.stride() == view.stride()
+        assert to_bytes(back).tobytes() == to_bytes(view).tobytes()
 
 
 def test_payloads_of_nan_survive() -> None:
@@ -119,13 +134,20 @@ def test_what_requires_a_gradient_does_so_again() -> None:
     assert through(torch.ones(2, requires_grad=True)).requires_grad
 
 
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
 def test_foreign_types_are_named_with_their_place() -> None:
     with pytest.raises(TreeError, match=r"batch/1/x is a builtins\.object; expected dicts, lists"):
         TreeWriter().write([0, {"x": object()}], "batch")
     with pytest.raises(TreeError, match=r"batch is a NumPy array of object; expected numbers"):
         TreeWriter().write(np.array([None]), "batch")
-    with pytest.raises(TreeError, match="batch is a quantized or meta tensor"):
-        TreeWriter().write(torch.empty(2, device="meta"), "batch")
+    with pytest.raises(TreeError, match="batch is a quantized tensor"):
+        TreeWriter().write(torch._empty_affine_quantized(2, scale=1.0, zero_point=0, dtype=torch.qint8), "batch")
+
+
+def test_of_a_tensor_without_storage_the_shape_survives() -> None:
+    x = torch.empty_strided((2, 3), (1, 2), dtype=torch.bfloat16, device="meta")
+    back = through({"x": [x]})["x"][0]
+    assert back.is_meta and (back.shape, back.stride(), back.dtype) == (x.shape, x.stride(), x.dtype)
 
 
 def test_a_skeleton_of_unknown_form_is_refused() -> None:
