@@ -62,7 +62,7 @@ class Judge:
         self.counts: collections.Counter[str] = collections.Counter()
         self.healthy: collections.deque[Batches] = collections.deque(maxlen=healthy_batches)
         self.gradient_norm: Tensor = torch.zeros(())
-        self._indicators = Indicators()
+        self._indicators = Indicators(eigengap)
 
     def decide(self, scene: Scene, readings: list[Reading]) -> bool:
         """True to go on with the update. Raises NonFiniteStep where the policy says so."""

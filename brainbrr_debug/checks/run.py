@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
+from brainbrr_debug.checks.steps import by_step
 from brainbrr_debug.quantities import (
     EIGENGAP,
     GRADIENT_NORM,
@@ -38,7 +39,7 @@ def nonfinite(readings: Iterable[Reading]) -> list[Finding]:
     Logits that are infinite and nothing else (a mask of −inf, say) are no finding of their own: they count only where
     the loss or the gradient shows that they did harm.
     """
-    return [finding for step in _steps(readings) if (finding := _judge(step)) is not None]
+    return [finding for step in by_step(readings) if (finding := _judge(step)) is not None]
 
 
 def _judge(step: Sequence[Reading]) -> Finding | None:
@@ -78,7 +79,7 @@ def infinite_output(readings: Iterable[Reading]) -> list[Finding]:
             step=step[0].step,
             why="harmless where it masks; an overflow on its way where it does not",
         )
-        for step in _steps(readings)
+        for step in by_step(readings)
         if _judge(step) is None and any(_harmless(r) for r in step)
     ]
 
@@ -145,17 +146,6 @@ def eigengap(readings: Iterable[Reading], threshold: float) -> list[Finding]:
         for r in readings
         if r.quantity == EIGENGAP and not r.value > threshold
     ]
-
-
-def _steps(readings: Iterable[Reading]) -> Iterator[list[Reading]]:
-    current: list[Reading] = []
-    for reading in readings:
-        if current and reading.step != current[0].step:
-            yield current
-            current = []
-        current.append(reading)
-    if current:
-        yield current
 
 
 def _listed(names: Sequence[str]) -> str:
