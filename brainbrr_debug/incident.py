@@ -46,6 +46,7 @@ class Scene:
     losses: Sequence[Tensor]
     calls: list[Call]
     threshold: float
+    gradient_norms: Mapping[str, Tensor | None] | None = None  # where the gradients in memory are no longer the step's
     ranges: Ranges | None = None
 
     @property
@@ -67,7 +68,7 @@ def confirmed(readings: Sequence[Reading], scene: Scene) -> list[Reading]:
         if _bad(reading, OUTPUT_SUM):
             value = _exact_sum(kept[0]) if kept[0] is not None and kept[0]._version == kept[1] else None
         elif _bad(reading, GRADIENT_NORM):
-            value = _exact_norm([p.grad for p in scene.parameters.values() if p.grad is not None])
+            value = _exact_gradient_norm(scene)
         elif _bad(reading, STATE_NORM):
             value = _exact_norm([x for _, _, x in states(scene)])
         elif reading.quantity == EIGENGAP and not reading.value > scene.threshold:
@@ -96,6 +97,12 @@ def _exact_norm(tensors: Sequence[Tensor]) -> float | None:
     if not all(finiteness(x).finite for x in tensors):
         return None
     return min(float(exact_norm(tensors)), sys.float_info.max)
+
+
+def _exact_gradient_norm(scene: Scene) -> float | None:
+    if scene.gradient_norms is not None:
+        return _exact_norm([norm for norm in scene.gradient_norms.values() if norm is not None])
+    return _exact_norm([p.grad for p in scene.parameters.values() if p.grad is not None])
 
 
 def _exact_gap(reading: Reading, scene: Scene) -> float | None:
@@ -222,10 +229,11 @@ def _gradient_partition(scene: Scene) -> dict[str, Any]:
     good: list[str] = []
     none: list[str] = []
     for name, parameter in scene.parameters.items():
-        if parameter.grad is None:
+        judged = parameter.grad if scene.gradient_norms is None else scene.gradient_norms[name]
+        if judged is None:
             none.append(name)
         else:
-            (good if finiteness(parameter.grad).finite else bad).append(name)
+            (good if finiteness(judged).finite else bad).append(name)
     return {"gradient_nonfinite": bad, "gradient_finite": good, "gradient_none": none}
 
 

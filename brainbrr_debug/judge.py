@@ -18,6 +18,7 @@ from brainbrr_debug.incident import Scene, confirmed, exception_finding, healthy
 from brainbrr_debug.logbook import Logbook
 from brainbrr_debug.probes.decompositions import degenerate
 from brainbrr_debug.quantities import GRADIENT_NORM
+from brainbrr_debug.ranks import Agreed, Ranks
 from brainbrr_debug.records import Finding, Reading
 from brainbrr_debug.scaling import ScalerPatience
 from brainbrr_debug.snapshot import Batches
@@ -54,18 +55,22 @@ class Judge:
         scaling: ScalerPatience,
         log: Logbook,
         trail: Trail,
+        ranks: Ranks,
     ) -> None:
         if policy not in ("stop", "skip", "record", "sanitize"):
             raise ValueError(f"policy is {policy!r}; expected stop, skip, record or sanitize")
         self.policy, self.max_skipped, self.eigengap = policy, max_skipped, eigengap
-        self.scaling, self.log, self.trail = scaling, log, trail
+        self.scaling, self.log, self.trail, self.ranks = scaling, log, trail, ranks
         self.counts: collections.Counter[str] = collections.Counter()
         self.healthy: collections.deque[Batches] = collections.deque(maxlen=healthy_batches)
         self.gradient_norm: Tensor = torch.zeros(())
         self._indicators = Indicators(eigengap)
 
-    def decide(self, scene: Scene, readings: list[Reading]) -> bool:
-        """True to go on with the update. Raises NonFiniteStep where the policy says so."""
+    def decide(self, scene: Scene, readings: list[Reading], *, alarmed: bool) -> bool:
+        """True to go on with the update. Raises NonFiniteStep where the policy says so.
+
+        `alarmed` says whether any rank has something to object to: then all of them must decide together.
+        """
         self.counts["steps"] += 1
         if self._suspicious(readings):
             readings = self._confirmed(readings, scene)
@@ -77,8 +82,9 @@ class Judge:
         for finding in near_singular(readings):
             self.log.finding(finding, limit=1)
         degenerate_here = self._note_ties(readings, scene)
-        if found:
-            return self._incident(found[0], scene)
+        agreed = self.ranks.agree(found[0] if found else None, scene.start.step) if alarmed else None
+        if agreed is not None:
+            return self._incident(agreed, scene)
         for finding in (*checks.infinite_output(readings), *self._indicators.see(readings)):
             self.log.finding(finding, limit=1)
         if not discarded:
@@ -138,12 +144,13 @@ class Judge:
                 self.log.finding(tie_finding(finding, scene, ties))
         return bool(found)
 
-    def _incident(self, finding: Finding, scene: Scene) -> bool:
+    def _incident(self, agreed: Agreed, scene: Scene) -> bool:
+        finding = agreed.finding
         self.counts["incidents"] += 1
         skipping = self.policy == "skip"
         last = self.policy == "stop" or (skipping and self.counts["skipped"] >= self.max_skipped)
         path: Path | None = None
-        if last or not self.log.seen(finding):
+        if agreed.captures and (last or not self.log.seen(finding)):
             finding, path = self._captured(finding, scene)
         self.log.finding(finding, limit=None if last else 1)
         if last:

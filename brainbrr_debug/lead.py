@@ -58,6 +58,11 @@ def set_options(optimizer: torch.optim.Optimizer, groups: Sequence[Mapping[str, 
         group.update(copied({k: v for k, v in saved.items() if k != "params"}))
 
 
+def with_options(groups: Sequence[Mapping[str, Any]], saved: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A state dict's groups with the `options` that were saved, if any were."""
+    return [{**group, **(saved[index] if saved else {})} for index, group in enumerate(groups)]
+
+
 class Passing:
     """A gate that watches nothing; `updated` says whether the step may update."""
 

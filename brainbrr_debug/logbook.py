@@ -12,6 +12,7 @@ from typing import Any
 from brainbrr_debug.capture import CaptureContent, CaptureError, write_capture
 from brainbrr_debug.fingerprint import fingerprint
 from brainbrr_debug.incident import Scene, before_checkpoint, damaged, enriched
+from brainbrr_debug.lead import with_options
 from brainbrr_debug.records import Finding, Reading
 from brainbrr_debug.rundir import RunDir
 from brainbrr_debug.snapshot import Batches, StepStart
@@ -116,19 +117,20 @@ class Logbook:
             return finding, None
         last = lead.steps[-1]
         batches = Batches(micro_batches=list(last.micro_batches), identities=last.identities)
-        scene = dataclasses.replace(scene, start=StepStart(step=last.step, rng=last.rng, batches=batches))
+        scene = dataclasses.replace(
+            scene, start=StepStart(step=last.step, rng=last.rng, batches=batches, groups=last.groups)
+        )
         path = self.run_dir.capture_path(last.step)
         finding = dataclasses.replace(finding, commands=(f"brainbrr-debug bisect {path}",))
         content = self._content(scene, finding, math.nan, (), Lead(state=lead.state, steps=lead.steps[:-1]))
-        groups = zip(content.optimizer_state["param_groups"], last.groups, strict=True)
-        optimizer = {**content.optimizer_state, "param_groups": [{**now, **then} for now, then in groups]}
-        return _written(path, dataclasses.replace(content, optimizer_state=optimizer, expected={}))
+        return _written(path, dataclasses.replace(content, expected={}))
 
     def _content(
         self, scene: Scene, finding: Finding, norm: float, healthy: Sequence[Batches], lead: Lead | None
     ) -> CaptureContent:
         state = collect_state(scene.model, scene.optimizer, scene.extra_state, scene.buffers.values())
-        groups = state.optimizer["param_groups"]  # those of the captured step, whatever the snapshot's are
+        # those of the captured step, whatever the snapshot's are
+        groups = with_options(state.optimizer["param_groups"], scene.start.groups)
         state = state if lead is None else lead.state
         usable = [batches for batches in healthy if not batches.modified]
         provenance = self.provenance
@@ -148,7 +150,7 @@ class Logbook:
             extra_state=state.extra,
             rng=scene.start.rng,
             readings=tuple(reading for step in self.recent for reading in step),
-            expected=fingerprint(scene.losses, norm, scene.model.named_parameters()),
+            expected=_expected(scene, norm),
             lead_in=() if lead is None else lead.steps,
         )
 
@@ -162,6 +164,17 @@ def _written(path: Path, content: CaptureContent) -> tuple[Finding, Path | None]
         evidence = {**finding.evidence, "capture_failed": str(error)}
         message = f"{finding.message}; no capture: {error}"
         return dataclasses.replace(finding, message=message, evidence=evidence, commands=()), None
+
+
+def _expected(scene: Scene, norm: float) -> dict[str, Any]:
+    """The step's fingerprint; of gradients that are no longer in memory only what was bad is known."""
+    if scene.gradient_norms is None:
+        return fingerprint(scene.losses, norm, scene.model.named_parameters())
+    gradients = {}
+    for name, _ in scene.model.named_parameters():
+        found = scene.gradient_norms[name]
+        gradients[name] = found if found is None else {"digest": None, "nan": found.isnan(), "inf": found.isinf()}
+    return {**fingerprint(scene.losses, norm, ()), "gradient_digest": None, "gradients": gradients}
 
 
 def _kind(finding: Finding) -> str:

@@ -26,6 +26,11 @@ class ScalerPatience:
         self._in_a_row = 0
         self.skipped = 0
 
+    @property
+    def active(self) -> bool:
+        """Whether there is a scaler."""
+        return self._scaler is not None
+
     def unscaled(self, norm: Tensor) -> Tensor:
         """The norm of the gradients without the scale, where the loop has not called `scaler.unscale_` yet."""
         if self._scaler is None or self._scaler._scale is None:

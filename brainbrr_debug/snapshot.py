@@ -110,6 +110,7 @@ class StepStart:
     step: int
     rng: RngState
     batches: Batches
+    groups: list[dict[str, Any]]  # options of the optimizer; empty where nobody needs them
 
 
 def _versions(batches: Iterable[Batch]) -> list[int]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from brainbrr_debug.incident import Scene, healthy
-from brainbrr_debug.lead import LeadStep, options
+from brainbrr_debug.lead import LeadStep
 from brainbrr_debug.snapshot import StepStart
 from brainbrr_debug.tensors import copied
 from brainbrr_debug.training_state import TrainingState, collect_state
@@ -28,7 +28,6 @@ class Lead:
 @dataclasses.dataclass(slots=True, kw_only=True)
 class _Past:
     start: StepStart
-    groups: list[dict[str, Any]]
     updated: bool
 
 
@@ -45,7 +44,6 @@ class Trail:
         self.every = every
         self._state: TrainingState | None = None
         self._past: list[_Past] = []
-        self._groups: list[dict[str, Any]] = []
 
     def begin(self, scene: Scene) -> bool:
         """At the start of a step: a new snapshot where one is due; False where the state is not fit for one."""
@@ -58,7 +56,6 @@ class Trail:
                 self._take(scene)
             elif len(self._past) > self.every:
                 self.clear()  # the damage was reported a step ago, and nobody stopped
-        self._groups = options(scene.optimizer)
         return fit
 
     def _take(self, scene: Scene) -> None:
@@ -71,7 +68,7 @@ class Trail:
     def end(self, start: StepStart, *, updated: bool) -> None:
         """After a step, with what the gate said."""
         if self._state is not None:
-            self._past.append(_Past(start=start, groups=self._groups, updated=updated))
+            self._past.append(_Past(start=start, updated=updated))
 
     def clear(self) -> None:
         """Let go of everything."""
@@ -112,6 +109,6 @@ def _lead_step(past: _Past) -> LeadStep:
         micro_batches=tuple(past.start.batches.micro_batches),
         identities=past.start.batches.named(),
         rng=past.start.rng,
-        groups=past.groups,
+        groups=past.start.groups,
         updated=past.updated,
     )

@@ -29,21 +29,33 @@ from torch import Tensor, nn
 
 from brainbrr_debug.checks import run as checks
 from brainbrr_debug.environment import describe_environment
-from brainbrr_debug.incident import Scene
+from brainbrr_debug.gate import Gate
 from brainbrr_debug.judge import Judge, NonFiniteStep, Policy
+from brainbrr_debug.lead import options
 from brainbrr_debug.logbook import Logbook, Provenance
 from brainbrr_debug.probes.panel import Looks, Panel
+from brainbrr_debug.quarantine import Quarantine
+from brainbrr_debug.ranks import Ranks
 from brainbrr_debug.rng import RngState
 from brainbrr_debug.rundir import RunDir
 from brainbrr_debug.scaling import ScalerPatience, find_scaler
 from brainbrr_debug.snapshot import Batches, BufferCopies, Identities, StepStart
-from brainbrr_debug.statistics import total_norm
 from brainbrr_debug.subject import Batch
 from brainbrr_debug.trail import Trail
 from brainbrr_debug.training_state import bare
 
 __all__ = ["NonFiniteStep", "Policy", "Watch"]
 
+COUNTED = (
+    "steps",
+    "incidents",
+    "captures",
+    "skipped",
+    "quarantined",
+    "unchecked",
+    "damaged_checkpoints",
+    "probe_crashes",
+)
 _NOTHING: Any = object()
 
 
@@ -86,6 +98,8 @@ class Watch:
         max_skipped: int = 10,
         state_period: int = 100,
         snapshot_every: int = 0,
+        quarantine: bool = False,
+        process_group: Any = None,
         every: int = 0,
         ranges: int = 0,
         loss_fn: Callable[[Any, Any], Tensor] | None = None,
@@ -108,22 +122,36 @@ class Watch:
         self._buffers = BufferCopies(self._model)
         self._panel = Panel(model, self._model, optimizer, self._parameters, looks, self._buffers.meant)
         device = next((p.device for p in self._parameters.values()), torch.device("cpu"))
-        directory = run_dir if isinstance(run_dir, RunDir) or run_dir is None else RunDir.at(run_dir)
+        self._ranks = Ranks(model, process_group)
         around = {**describe_environment(device), **(environment or {})}
         self._log = Logbook(
-            directory, Provenance(subject=subject, seed=seed, config=dict(config or {}), environment=around)
+            self._ranks.directory(run_dir),
+            Provenance(subject=subject, seed=seed, config=dict(config or {}), environment=around),
         )
+        scaling = ScalerPatience(find_scaler(self._extra_state), optimizer, scaler_patience)
         self._judge = Judge(
             policy=policy,
             max_skipped=max_skipped,
             eigengap=eigengap,
             healthy_batches=healthy_batches,
-            scaling=ScalerPatience(find_scaler(self._extra_state), optimizer, scaler_patience),
+            scaling=scaling,
             log=self._log,
             trail=Trail(snapshot_every),
+            ranks=self._ranks,
         )
+        self._gate = Gate(
+            model=self._model,
+            optimizer=optimizer,
+            parameters=self._parameters,
+            extra_state=self._extra_state,
+            buffers=self._buffers,
+            panel=self._panel,
+            judge=self._judge,
+            quarantine=Quarantine(optimizer, policy=policy, scaled=scaling.active) if quarantine else None,
+        )
+        self._needs_options = quarantine or snapshot_every > 0
         self._start: StepStart | None = None
-        self._decided = self._updated = self._active = False
+        self._decided = self._active = False
         self._next = 0
 
     # Context
@@ -132,6 +160,7 @@ class Watch:
         self._log.begin()
         self._buffers.take()
         self._panel.attach(self._guard)
+        self._ranks.attach(self._parameters, self._guard)
         self._active = True
         return self
 
@@ -139,10 +168,13 @@ class Watch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if isinstance(error, Exception) and not isinstance(error, NonFiniteStep) and self._open():
-                self._judge.died(error, self._scene(self._step()), self._panel.read_forward())
+            if self._gate.waiting and (error is None or isinstance(error, Exception)):
+                self._gate.release(self._step())
+            elif isinstance(error, Exception) and not isinstance(error, NonFiniteStep) and self._open():
+                self._judge.died(error, self._gate.scene(self._step()), self._panel.read_forward())
         finally:
             self._panel.detach()
+            self._ranks.detach()
             self._judge.let_go()
             self._start, self._active = None, False
             self._log.close()
@@ -165,7 +197,16 @@ class Watch:
             "unseen_decompositions": self._panel.decompositions.unseen,
             "unseen_outputs": self._panel.unseen,
         }
-        names = ("steps", "incidents", "captures", "skipped", "unchecked", "damaged_checkpoints", "probe_crashes")
+        names = (
+            "steps",
+            "incidents",
+            "captures",
+            "skipped",
+            "quarantined",
+            "unchecked",
+            "damaged_checkpoints",
+            "probe_crashes",
+        )
         return {**{name: self._judge.counts[name] for name in names}, **seen}
 
     # The step
@@ -198,9 +239,11 @@ class Watch:
             self._judge.trail.clear()
         self._panel.open(step, held)
         self._buffers.take()
-        self._start = StepStart(step=step, rng=RngState.take(), batches=held)
-        self._decided = self._updated = False
-        if not self._judge.trail.begin(self._scene(self._start)):
+        self._ranks.clear()
+        groups = options(self._optimizer) if self._needs_options else []
+        self._start = StepStart(step=step, rng=RngState.take(), batches=held, groups=groups)
+        self._decided = self._gate.updated = False
+        if not self._judge.trail.begin(self._gate.scene(self._start)):
             self._panel.see_state(step)
 
     def add(self, inputs: Any, target: Any) -> None:
@@ -220,42 +263,26 @@ class Watch:
         """Decide, before clipping and before the update: True to go on with it.
 
         `norm` is the total norm where the loop knows it. Raises NonFiniteStep under policy "stop", and under "skip"
-        once more than `max_skipped` steps were dropped. The one synchronisation with the device is here.
+        once more than `max_skipped` steps were dropped. The one synchronisation with the device is here; with
+        `quarantine` it is in `end` (or the next `begin`), which then raises in place of this method.
         """
-        start = self._step()
-        known = total_norm(p.grad for p in self._parameters.values()) if norm is None else norm.detach()
-        self._judge.gradient_norm = self._judge.scaling.unscaled(known)
+        start, self._decided = self._step(), True
         try:
-            readings = self._panel.read(start.step, self.gradient_norm)
-            self._updated = self._judge.decide(self._scene(start), readings)
-            return self._updated
+            return self._gate.decide(start, norm)
         finally:
-            self._decided = True
-            self._panel.close()
+            if not self._gate.waiting:
+                self._panel.close()
 
     def end(self) -> None:
         """After the update: let go of the step."""
+        if self._gate.waiting:
+            self._gate.release(self._step())
         if self._open():
             self._judge.counts["unchecked"] += 1
         if self._start is not None:
-            self._judge.trail.end(self._start, updated=self._updated)
+            self._judge.trail.end(self._start, updated=self._gate.updated)
         self._panel.close()
         self._start = None
-
-    def _scene(self, start: StepStart) -> Scene:
-        return Scene(
-            model=self._model,
-            optimizer=self._optimizer,
-            parameters=self._parameters,
-            extra_state=self._extra_state,
-            buffers=self._buffers,
-            start=start,
-            outputs=self._panel.outputs.kept,
-            losses=self._panel.losses.values,
-            calls=self._panel.decompositions.calls,
-            threshold=self._judge.eigengap,
-            ranges=self._panel.ranges,
-        )
 
     def checkpoint(self) -> None:
         """Before a checkpoint is written: look through all parameters, buffers and optimizer state at once.
@@ -266,7 +293,9 @@ class Watch:
         if self._decided:
             self.end()
         between = Batches(micro_batches=[], identities=None)
-        self._judge.check_state(self._scene(StepStart(step=self._next - 1, rng=RngState.take(), batches=between)))
+        self._judge.check_state(
+            self._gate.scene(StepStart(step=self._next - 1, rng=RngState.take(), batches=between, groups=[]))
+        )
 
     # Inner matters
 

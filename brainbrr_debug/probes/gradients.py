@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from brainbrr_debug.probes.ledger import Ledger
+from brainbrr_debug.probes.ledger import Ledger, nonfinite
 from brainbrr_debug.quantities import EXPECTED_RATE, GRADIENT_NORM, LEARNING_RATE, OPTIMIZER_SITE, ROOT_SITE
 from brainbrr_debug.records import Reading
 
@@ -16,7 +16,9 @@ from brainbrr_debug.records import Reading
 def see_norm(ledger: Ledger, norm: Tensor, step: int) -> None:
     """Defer the total norm of the gradients, 0-d."""
     ledger.defer(
-        [norm], lambda v: [Reading(step=step, phase="backward", site=ROOT_SITE, quantity=GRADIENT_NORM, value=v[0])]
+        [norm],
+        lambda v: [Reading(step=step, phase="backward", site=ROOT_SITE, quantity=GRADIENT_NORM, value=v[0])],
+        alarm=nonfinite,
     )
 
 

@@ -12,6 +12,8 @@ from torch import Tensor
 from brainbrr_debug.records import Reading
 
 Build = Callable[[Sequence[float]], Iterable[Reading]]
+Alarm = Callable[[Tensor], Tensor]
+"""Whether a value is too bad to go on with: 0-d bool."""
 Guard = Callable[[Callable[..., None]], Callable[..., None]]
 """Makes a hook that cannot break the program it looks at: what goes wrong in it becomes a finding."""
 
@@ -21,17 +23,29 @@ class Ledger:
 
     def __init__(self) -> None:
         self._entries: list[tuple[tuple[Tensor, ...], Build]] = []
+        self._alarms: list[tuple[Tensor, Alarm]] = []
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def defer(self, values: Sequence[Tensor], build: Build) -> None:
-        """Hold real 0-d `values`; `build` gets them as floats and returns their Readings."""
+    def defer(self, values: Sequence[Tensor], build: Build, *, alarm: Alarm | None = None) -> None:
+        """Hold real 0-d `values`; `build` gets them as floats and returns their Readings.
+
+        A step in which `alarm` is true of one of them must not update anything.
+        """
         self._entries.append((tuple(values), build))
+        if alarm is not None:
+            self._alarms += [(value, alarm) for value in values]
+
+    def alarm(self) -> Tensor:
+        """1 where a value that waits rings its alarm, else 0: 0-d float32, on its device. Nothing is read."""
+        with torch.no_grad():
+            ringing = [rings(value) for value, rings in self._alarms]
+            return torch.stack([each.to(ringing[0].device) for each in ringing]).any().float()
 
     def read(self) -> list[Reading]:
         """All Readings in the order of the entries, numbered in `order`; the ledger is empty afterwards."""
-        entries, self._entries = self._entries, []
+        entries, self._entries, self._alarms = self._entries, [], []
         numbers = _fetch([value for values, _ in entries for value in values])
         readings: list[Reading] = []
         for values, build in entries:
@@ -41,7 +55,12 @@ class Ledger:
 
     def clear(self) -> None:
         """Forget everything unread."""
-        self._entries = []
+        self._entries, self._alarms = [], []
+
+
+def nonfinite(x: Tensor) -> Tensor:
+    """The alarm of what has to be finite."""
+    return ~torch.isfinite(x)
 
 
 def objections(readings: Iterable[Reading]) -> list[Reading]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from brainbrr_debug.probes.ledger import Ledger
+from brainbrr_debug.probes.ledger import Ledger, nonfinite
 from brainbrr_debug.quantities import LOSS, LOSS_SITE
 from brainbrr_debug.records import Reading
 
@@ -24,6 +24,7 @@ class Losses:
         self._ledger.defer(
             [loss.real if loss.is_complex() else loss],
             lambda v: [Reading(step=step, phase="forward", site=LOSS_SITE, quantity=LOSS, value=v[0])],
+            alarm=nonfinite,
         )
 
     def clear(self) -> None:

@@ -69,6 +69,7 @@ class Outputs:
         self._ledger.defer(
             [screen(x)],
             lambda v: [Reading(step=step, phase="forward", site=ROOT_SITE, quantity=OUTPUT_SUM, value=v[0])],
+            alarm=torch.isnan,
         )
         self.kept = [(old if old is None or old.numel() <= KEPT else None, version) for old, version in self.kept]
         self.kept.append((x, x._version))

@@ -174,8 +174,8 @@ class Panel:
         self._finish()
         return self.ledger.read()
 
-    def read(self, step: int, norm: Tensor) -> list[Reading]:
-        """All readings of the step, `norm` (0-d) of its gradients among them, with one synchronisation."""
+    def settle(self, step: int, norm: Tensor) -> None:
+        """All is done but the update, and `norm` (0-d) is of the gradients: what was seen waits in the ledger."""
         see_norm(self.ledger, norm, step)
         see_learning_rates(self.ledger, self._optimizer, step)
         if self._expected is not None:
@@ -184,7 +184,6 @@ class Panel:
             self._updates.take(self._parameters.values())
         self._states.see(step)
         self._finish()
-        return self.ledger.read()
 
     def _finish(self) -> None:
         self.decompositions.finish()

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from brainbrr_debug.probes.ledger import Ledger, objections
+from brainbrr_debug.probes.ledger import Ledger, nonfinite, objections
 from brainbrr_debug.quantities import ROOT_SITE, STATE_NORM
 from brainbrr_debug.records import Reading
 from brainbrr_debug.statistics import can_be_nonfinite, total_norm
@@ -79,6 +79,7 @@ class States:
                 lambda v: objections(
                     [Reading(step=step, phase="optimizer", site=ROOT_SITE, quantity=STATE_NORM, value=v[0])]
                 ),
+                alarm=nonfinite,
             )
 
     def _everything(self) -> list[Tensor]:
