@@ -195,13 +195,15 @@ def test_no_command_overwrites_its_output_without_force(
     name: str, brainbrr: Run, place: Path, trained: Path, tmp_path: Path
 ) -> None:
     labels = next((place / "corpus").rglob("*.csv_bi"))
+    last = trained / "checkpoints/last.pt"
     arguments = {
         "train": ["train", place / "tiny.yaml", "--set", "training.max_steps=1"],
         "build-cache": ["build-cache", "--data-dir", place / "corpus", "--cache-dir", tmp_path / "cache"],
         "scan-cache": ["scan-cache", "--cache-dir", place / "cache"],
         "synthesize": ["synthesize", tmp_path / "new", "--patients", 1, "--minutes", 1, "--split", "train"],
-        "evaluate": ["evaluate", trained / "checkpoints/last.pt", place / "corpus", "--split", "dev"],
+        "evaluate": ["evaluate", last, place / "corpus", "--split", "dev"],
         "info": ["info", place / "tiny.yaml"],
+        "predict": ["predict", labels.with_suffix(".edf"), tmp_path / "a.csv_bi", "--checkpoint", last],
         "score": ["score", labels, labels],
         "convert": ["convert", labels, tmp_path / "a_events.tsv"],
     }[name]

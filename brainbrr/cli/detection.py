@@ -9,7 +9,7 @@ import click
 
 from brainbrr.cli.configuration import DEVICE, SET, resolve
 from brainbrr.terminal import progress, table
-from brainbrr_debug.main import emit, narrate, refuse_to_overwrite, result_options
+from brainbrr_debug.main import emit, narrate, refuse_to_overwrite, result_options, wrote
 
 
 @click.command()
@@ -39,18 +39,11 @@ def evaluate(
 
     Exit codes: 0 scored, 1 the detector's output is not finite.
     """
-    from brainbrr.configure import parse_override, with_values
-    from brainbrr.environment import apply_overrides
-    from brainbrr.evaluation.checkpointed import evaluate_checkpoint, load_detector
+    from brainbrr.evaluation.checkpointed import evaluate_checkpoint
     from brainbrr.evaluation.events import NonFiniteOutput
 
     refuse_to_overwrite(output, force=force)
-    changes = dict(parse_override(override) for override in sets) | ({"experiment.device": device} if device else {})
-    detector, found = load_detector(
-        checkpoint,
-        resolve(config, ())[0] if config else None,
-        lambda configured: apply_overrides(with_values(configured, changes))[0],
-    )
+    detector, found = _detector(checkpoint, config, device, sets)
     failed: list[Any] = []
     with progress("recordings", narrate, live=found.experiment.progress) as advance:
         try:
@@ -77,6 +70,73 @@ def evaluate(
         force=force,
     )
     return 0
+
+
+@click.command()
+@click.argument("source", metavar="INPUT", type=click.Path(path_type=Path))
+@click.argument("target", metavar="OUTPUT", type=click.Path(path_type=Path))
+@click.option(
+    "--checkpoint", required=True, envvar="BRAINBRR_CHECKPOINT", show_envvar=True, type=click.Path(path_type=Path)
+)
+@click.option("--config", type=click.Path(path_type=Path), help="For a checkpoint that holds none.")
+@click.option("--to", "layout", help="Format of OUTPUT.  [default: by its name]")
+@click.option("--probabilities", type=click.Path(path_type=Path), help="Also write them, float32 at 256 Hz (.npy).")
+@DEVICE
+@SET
+@result_options("text", "json")
+def predict(
+    source: Path,
+    target: Path,
+    checkpoint: Path,
+    config: Path | None,
+    layout: str | None,
+    probabilities: Path | None,
+    device: str | None,
+    sets: tuple[str, ...],
+    form: str,
+    output: Path | None,
+    force: bool,
+) -> int:
+    """Write the seizures in the EDF file INPUT to OUTPUT: events.tsv, .csv_bi, .edf annotations and others.
+
+    Exit codes: 0 written, 1 the detector's output is not finite.
+    """
+    from brainbrr.data.formats import format_of, write_label_file
+    from brainbrr.evaluation.events import NonFiniteOutput
+    from brainbrr.evaluation.predict import predict_recording, write_probabilities
+    from brainbrr.training.setup import choose_device
+
+    for path in (output, target, probabilities):
+        refuse_to_overwrite(path, force=force)
+    format_of(target, layout)
+    detector, found = _detector(checkpoint, config, device, sets)
+    try:
+        prediction = predict_recording(detector, found, source, device=choose_device(found.experiment.device))
+    except NonFiniteOutput as error:
+        emit({"stopped": True, "message": str(error)}, f"stopped: {error}", form=form, output=output, force=force)
+        return 1
+    for note in prediction.notes:
+        narrate(note)
+    write_label_file(target, prediction.labels, source.stem, layout)
+    if probabilities is not None:
+        write_probabilities(probabilities, prediction.probabilities)
+    emit(prediction.to_dict(), prediction.text(), form=form, output=output, force=force)
+    wrote(target)
+    return 0
+
+
+def _detector(checkpoint: Path, config: Path | None, device: str | None, sets: tuple[str, ...]) -> tuple[Any, Any]:
+    """The detector of a checkpoint, and its configuration with `--device`, `--set` and the environment applied."""
+    from brainbrr.configure import parse_override, with_values
+    from brainbrr.environment import apply_overrides
+    from brainbrr.evaluation.checkpointed import load_detector
+
+    changes = dict(parse_override(override) for override in sets) | ({"experiment.device": device} if device else {})
+    return load_detector(
+        checkpoint,
+        resolve(config, ())[0] if config else None,
+        lambda configured: apply_overrides(with_values(configured, changes))[0],
+    )
 
 
 @click.command()
