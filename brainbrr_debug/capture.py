@@ -10,6 +10,12 @@ Layout, schema 1:
 
 Tensors of up to 64 bytes (an optimizer's step counters) stand in the table itself. The document's digest covers the
 table, the table's checksums cover the datasets: a file in which anything changed is refused.
+
+In front of the HDF5 part stands the CRC-32 of all of it: the library can loop for ever on a damaged structure, so
+damage has to be seen before it opens the file.
+
+Nothing is compressed: lzf and gzip 1 (shuffled) make weights, moments and float32 signals smaller by 6 to 16 % and take
+7 to 16 times as long to write; as it is a capture takes 1.4 times as long as `torch.save` and fsync of the same trees.
 """
 
 from __future__ import annotations
@@ -152,10 +158,12 @@ def _seal(path: Path) -> None:
 
 
 def _require_seal(path: Path) -> None:
-    """HDF5 can loop for ever on a damaged structure: damage has to be seen before the library opens the file."""
     with path.open("rb") as file:
         head = file.read(len(SEALED) + 8)
-        if head.startswith(SEALED.encode()) and head[len(SEALED) :] != f"{_crc_behind_seal(file):08x}".encode():
+        if not head.startswith(SEALED.encode()):
+            kind = "an HDF5 file of another kind" if h5py.is_hdf5(path) else "not an HDF5 file"
+            raise CaptureError(f"{path}: {kind}; expected a capture that a watched run wrote")
+        if head[len(SEALED) :] != f"{_crc_behind_seal(file):08x}".encode():
             raise CaptureError(f"{path}: changed since it was written, truncated or damaged: its checksum does not fit")
 
 
@@ -218,8 +226,6 @@ def read_capture(path: str | Path) -> CaptureContent:
     path = Path(path)
     if not path.is_file():
         raise CaptureError(f"{path}: no such file; expected a capture such as runs/0001-run/captures/000006.h5")
-    if not h5py.is_hdf5(path):
-        raise CaptureError(f"{path}: not an HDF5 file; expected a capture that a watched run wrote")
     _require_seal(path)
     try:
         with h5py.File(path, "r") as file:
