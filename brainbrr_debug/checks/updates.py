@@ -97,9 +97,7 @@ class Updates:
             yield Finding(
                 check=SKIPPED,
                 severity=Severity.P1,
-                message=(
-                    f"step {step.number}: the loss scaler discarded {discarded} of the last {len(self._discarded)} steps"
-                ),
+                message=f"step {step.number}: the loss scaler discarded {discarded} of {len(self._discarded)} steps",
                 where="scaler",
                 step=step.number,
                 evidence={"discarded": discarded, "of": len(self._discarded)},
@@ -121,6 +119,6 @@ class Updates:
                     where="optimizer",
                     step=step.number,
                     evidence={"sampled_in_a_row": self._still},
-                    why="gradient and rate are not zero: the optimizer holds other parameters, or the change is rounded off",
-                    remedy="make the optimizer when the model is final; keep parameters in float32 where the rate is small",
+                    why="gradient and rate are not zero: the optimizer holds other parameters, or rounds it off",
+                    remedy="make the optimizer of the final model; keep parameters in float32 where the rate is small",
                 )
