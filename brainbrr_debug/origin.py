@@ -17,7 +17,7 @@ import torch
 from brainbrr_debug.investigation import Diagnosis, investigate, not_reproduced, not_traced, without_proof
 from brainbrr_debug.records import Origin
 from brainbrr_debug.subject import Batch, Run, Step, plain_step
-from brainbrr_debug.tracing import harm
+from brainbrr_debug.tracing import foreign, harm
 from brainbrr_debug.tracing.births import tensors_in
 from brainbrr_debug.tracing.finiteness import kinds
 from brainbrr_debug.tracing.harm import Symptom
@@ -156,10 +156,25 @@ class _Session:
 
     def _trace(self, moment: Moment, known: frozenset[str]) -> Origin | None:
         """The origin of the harm in a step, in that step or in an earlier one that it goes back to."""
+        for module in foreign.bad_parts(moment.batch):
+            if self._healthy_without(moment, known, module):
+                return foreign.arrival(moment.batch, module, moment.step)
         found = self._chase(moment, known, born=self._history.born)
         if found is not None and found[0].conviction.event.deliberate:  # a sentinel, say: look for who misused it
             found = self._chase(moment, known, born=frozenset()) or found
         return None if found is None else found[0].origin(found[1].step)
+
+    def _healthy_without(self, moment: Moment, known: frozenset[str], module: str) -> bool:
+        """Whether the step does no harm when the foreign numbers in one part of its batch are made finite."""
+        inputs, target = moment.batch
+        batch = (foreign.made_finite(inputs), target) if module == "<input>" else (inputs, foreign.made_finite(target))
+        moment.start.restore()
+        try:
+            symptoms = self._play(batch, Unobserved())
+        except Exception:  # noqa: BLE001 - whatever it is, the step is not healthy
+            return False
+        with torch.no_grad():
+            return not symptoms + harm.symptoms_of_state(self._model, self._optimizer, moment.start, known)
 
     def _chase(self, moment: Moment, known: frozenset[str], born: frozenset[int]) -> tuple[Diagnosis, Moment] | None:
         """The culprit of the harm and the moment of its birth; memories in `born` are suspected from the start."""

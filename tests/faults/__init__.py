@@ -4,13 +4,16 @@ from tests.faults import (
     arithmetic,
     attention,
     backward,
+    bystanders,
     data,
     distractors,
     exotic,
     geometry,
     harmless,
     healthy,
+    interruptions,
     loss,
+    oddities,
     optimizer,
     overflow,
     probability,
@@ -18,6 +21,7 @@ from tests.faults import (
     sleepers,
     state,
     structure,
+    styles,
     updates,
     vision,
 )
@@ -41,8 +45,12 @@ FAMILIES = (
     vision,
     updates,
     sleepers,
+    styles,
+    interruptions,
+    oddities,
     healthy,
     harmless,
+    bystanders,
 )
 
 __all__ = ["CONTROLS", "FAMILIES", "FAULTS", "Control", "Fault", "Program"]

@@ -332,3 +332,14 @@ def infinite_slope_swallowed_by_a_relu() -> Program:
 
     model = Roots()
     return Program(model, [((torch.randn(4, 4),), torch.randn(4)) for _ in range(3)], mse, adamw(model))
+
+
+@control
+def frequency_of_an_absent_class_is_never_read() -> Program:
+    def loss_fn(logits, y):
+        return functional.cross_entropy(logits, y, weight=1.0 / torch.bincount(y, minlength=4))
+
+    model = nn.Linear(3, 4)
+    return Program(
+        model, [((torch.randn(5, 3),), torch.tensor([0, 1, 1, 3, 0])) for _ in range(2)], loss_fn, sgd(model)
+    )
