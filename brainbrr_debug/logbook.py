@@ -16,6 +16,7 @@ from brainbrr_debug.lead import with_options
 from brainbrr_debug.records import Finding, Reading
 from brainbrr_debug.rundir import RunDir
 from brainbrr_debug.snapshot import Batches, StepStart
+from brainbrr_debug.statistics import finiteness
 from brainbrr_debug.tensors import TreeError
 from brainbrr_debug.trail import Lead, Trail
 from brainbrr_debug.training_state import collect_state
@@ -170,10 +171,11 @@ def _expected(scene: Scene, norm: float) -> dict[str, Any]:
     """The step's fingerprint; of gradients that are no longer in memory only what was bad is known."""
     if scene.gradient_norms is None:
         return fingerprint(scene.losses, norm, scene.model.named_parameters())
-    gradients = {}
+    gradients: dict[str, Any] = {}
     for name, _ in scene.model.named_parameters():
-        found = scene.gradient_norms[name]
-        gradients[name] = found if found is None else {"digest": None, "nan": found.isnan(), "inf": found.isinf()}
+        known = scene.gradient_norms[name]
+        bad = None if known is None else finiteness(known)
+        gradients[name] = None if bad is None else {"digest": None, "nan": bad.nan, "inf": bad.inf}
     return {**fingerprint(scene.losses, norm, ()), "gradient_digest": None, "gradients": gradients}
 
 

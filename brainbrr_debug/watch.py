@@ -71,6 +71,10 @@ class Watch:
 
     `snapshot_every` copies model, optimizer and extra state to main memory every so many steps and keeps the batches
     since: a capture of damage that the optimizer's own step did then begins before it. 0 takes no snapshots.
+    `quarantine` reads nothing before the update: a fused optimizer holds back a step that is not finite by itself (one
+    whose gradient norm overflows float32 counts), and `end` or the next `begin` raises. Where `model` is a
+    DistributedDataParallel, or a `process_group` is given, all its ranks decide together; each but the first writes
+    into a folder of its own in `run_dir`.
 
     `every` takes statistics of every module, forward and backward, in the first step and each `every`-th after it;
     with `loss_fn` (output, target) → loss those steps also ask what zeros would have scored. `ranges` keeps the last so
