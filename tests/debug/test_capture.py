@@ -221,7 +221,7 @@ def test_a_file_that_was_cut_anywhere_is_refused(data: st.DataObject) -> None:
     assert "truncated or damaged" in text or "not an HDF5 file" in text or "another kind" in text
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.data())
 def test_a_file_in_which_any_byte_was_changed_is_refused_or_says_the_same(data: st.DataObject) -> None:
     offset = data.draw(st.integers(0, len(written()) - 1))
@@ -229,9 +229,9 @@ def test_a_file_in_which_any_byte_was_changed_is_refused_or_says_the_same(data: 
     changed[offset] ^= data.draw(st.integers(1, 255))
     with tempfile.TemporaryDirectory() as folder:
         path, clean = Path(folder) / "changed.h5", Path(folder) / "clean.h5"
-        path.write_bytes(bytes(changed))
-        clean.write_bytes(written())
+        path.write_bytes(changed)
         if len(SEALED) + 8 <= offset < SEAL:
+            clean.write_bytes(written())
             assert same(read_capture(path), read_capture(clean))  # nothing stands there
         else:
             refusal(path)
