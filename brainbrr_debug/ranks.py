@@ -88,7 +88,13 @@ class Ranks:
         if self.world == 1:
             return None if finding is None else Agreed(finding=finding, captures=True)
         born = [rank for rank, code in enumerate(codes) if code == BORN_HERE]
-        finding = self._named(finding or self._elsewhere(step), born)
+        listed = ", ".join(map(str, born))
+        if finding is None:
+            finding = self._named(self._elsewhere(step), born, f"not on rank {listed}")
+        else:
+            finding = self._named(
+                finding, born, f"born on rank {listed}" if born else "born in averaging the gradients"
+            )
         return Agreed(finding=finding, captures=codes[self.rank] == BORN_HERE or (not born and self.rank == 0))
 
     def _code(self, finding: Finding) -> int:
@@ -114,9 +120,8 @@ class Ranks:
             why="ranks that do not go on together wait for each other for ever",
         )
 
-    def _named(self, finding: Finding, born: Sequence[int]) -> Finding:
+    def _named(self, finding: Finding, born: Sequence[int], where: str) -> Finding:
         """The finding with this rank, those it was born on, and where their captures are."""
-        where = f"born on rank {', '.join(map(str, born))}" if born else "born in the averaging of the gradients"
         others = [rank for rank in born if rank != self.rank]
         commands = tuple(f"brainbrr-debug bisect {folder(self._root, rank)}" for rank in others if self._root)
         return dataclasses.replace(
