@@ -10,7 +10,6 @@ Letters: … batch dimensions, m × n or n × n the matrix, k right-hand sides.
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import torch
@@ -130,50 +129,45 @@ def equilibrated(a: Tensor, *, rows: bool = True) -> Tensor:
 
     A large condition number that is gone by then comes from scales alone, and costs no digit of a solution.
     """
-    by_row, by_column = _scales(a, rows=rows)
-    return a / by_row / by_column
+    if rows:
+        a = a / _or_one(a.abs().amax(dim=-1, keepdim=True))
+    return a / _or_one(a.abs().amax(dim=-2, keepdim=True))
 
 
 def inverse_condition(a: Tensor, inverse: Tensor) -> Tensor:
-    """Lower bound, (…), of the condition number of equilibrated `a` (…, n, n): at most it, at least its n²th part.
+    """Condition number (…) of `a` (…, n, n) in the maximum norm, units of measurement taken out of rows and columns.
 
-    The cost is that of a few passes over `a`, nothing is decomposed.
+    Nothing is decomposed: the cost is that of a few passes over `a`.
     """
-    a, inverse = a.detach(), inverse.detach()
-    by_row, by_column = _scales(a)
-    return (inverse.abs() * by_column.mT * by_row.mT).amax(dim=(-2, -1))
+    columns, rows = _weights(a)
+    return (inverse.detach().abs() @ rows * columns).amax(dim=(-2, -1))
 
 
 def solution_condition(a: Tensor, x: Tensor, b: Tensor, *, left: bool = True) -> Tensor:
-    """`inverse_condition` where only one solution of a·x = b is known (x·a = b unless `left`), (…): ‖x‖ over ‖b‖.
+    """What a solution of a·x = b (x·a = b unless `left`) tells of `inverse_condition`: (…), not above it.
 
     It is small for right-hand sides that do not excite what is nearly singular; a large one does not lie.
     """
-    a, x, b = a.detach(), x.detach(), b.detach()
+    x, b = x.detach().abs(), b.detach().abs()
     if x.dim() < a.dim():
         x, b = x[..., None], b[..., None]
     if not left:
         a, x, b = a.mT, x.mT, b.mT
-    by_row, by_column = _scales(a)
-    asked = (b.abs() / by_row).amax(dim=(-2, -1)) * math.sqrt(x.shape[-2] * x.shape[-1])
-    got = (x.abs() * by_column.mT).amax(dim=(-2, -1))
-    return got / asked.clamp_min(torch.finfo(got.dtype).tiny)
+    columns, rows = _weights(a)
+    got, asked = (x * columns).amax(dim=-2), (b / _or_one(rows)).amax(dim=-2)
+    return (got / _or_one(asked)).amax(dim=-1)
 
 
-def cholesky_condition(a: Tensor, factor: Tensor) -> Tensor:
-    """Lower bound, (…), of the condition number of `a` scaled to a diagonal of ones, from its Cholesky `factor`."""
-    pivots = factor.detach().diagonal(dim1=-2, dim2=-1).real.square()
-    share = pivots / a.detach().diagonal(dim1=-2, dim2=-1).real
-    return 1 / share.amin(dim=-1)
+def _weights(a: Tensor) -> tuple[Tensor, Tensor]:
+    """Of equilibrated `a` (…, n, n): what the columns were divided by, and the sums of its rows' magnitudes times what
+    the rows were divided by; (…, n, 1) each."""
+    a = a.detach().abs()
+    columns = _or_one((a / _or_one(a.amax(dim=-1, keepdim=True))).amax(dim=-2, keepdim=True))
+    return columns.mT, a @ (1 / columns).mT
 
 
-def _scales(a: Tensor, *, rows: bool = True) -> tuple[Tensor, Tensor]:
-    """Largest magnitudes of the rows, (…, m, 1), and then of the columns, (…, 1, n); 1 for those of zeros."""
-    magnitude = a.abs()
-    by_row = magnitude.amax(dim=-1, keepdim=True) if rows else torch.ones_like(magnitude[..., :, :1])
-    by_row = torch.where(by_row == 0, 1, by_row)
-    by_column = (magnitude / by_row).amax(dim=-2, keepdim=True)
-    return by_row, torch.where(by_column == 0, 1, by_column)
+def _or_one(x: Tensor) -> Tensor:
+    return torch.where(x == 0, 1, x)
 
 
 # How well taken apart -----------------------------------------------------------------------------------------------

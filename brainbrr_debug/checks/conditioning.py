@@ -11,9 +11,9 @@ NEAR_SINGULAR = "run.condition"
 
 
 def near_singular(readings: Iterable[Reading]) -> list[Finding]:
-    """A P1 finding for each inverse or solution whose condition number leaves the precision no digit.
+    """A P1 finding for each reading of a condition number that leaves the precision no digit.
 
-    Large numbers that come from scales alone do not count, and what is not a number is left to the other checks.
+    What is not a number is left to the other checks.
     """
     return [
         Finding(
@@ -22,11 +22,11 @@ def near_singular(readings: Iterable[Reading]) -> list[Finding]:
             message=(
                 f"step {r.step}: a matrix inverted or solved with in {r.site or 'the root module'}"
                 + (f", sample {r.sample}," if r.sample is not None else "")
-                + f" is singular to its precision: its condition number is {r.value:.3g} times what that resolves"
+                + f" is singular to its precision: its condition number is at least {r.value:.3g}/eps"
             ),
             where=r.site,
             step=r.step,
-            evidence={"condition": r.value, "sample": r.sample},
+            evidence={"condition_times_eps": r.value, "sample": r.sample},
             why="every factor of ten in the condition number costs a digit of the solution and of its gradient",
             remedy="add to the diagonal, solve a least-squares problem, or compute this operation in float64",
         )

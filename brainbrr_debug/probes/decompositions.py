@@ -19,7 +19,7 @@ from brainbrr_debug.probes.ledger import Guard, Ledger
 from brainbrr_debug.probes.replacement import Condition, Function, activate, caller, deactivate
 from brainbrr_debug.quantities import CONDITION, EIGENGAP, EIGENGAP_DETACHED
 from brainbrr_debug.records import Reading
-from brainbrr_debug.spectral import Values, condition_limit, eigengap, exact_eigengap, sample_of, scattered_eigengap
+from brainbrr_debug.spectral import Values, eigengap, exact_eigengap, sample_of, scattered_eigengap
 
 PAIRS = 2**16
 """So many pairs of eigenvalues in no order are compared in one call; gaps of more are left to `spectrum`."""
@@ -54,14 +54,10 @@ class Call:
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Division:
-    """One inverse, solution or Cholesky decomposition, and whether it counts: the last only with a gradient.
-
-    `lost` (…) is at most its condition number over the largest that the precision resolves.
-    """
+    """One inverse or solution. `lost` (…) is its condition number times eps, or less: at 1 no digit is left."""
 
     site: str
     lost: Tensor
-    counts: bool
 
 
 class Decompositions:
@@ -132,15 +128,8 @@ class Decompositions:
     def _divided(
         self, function: Function, condition: Condition, result: Any, matrices: Tensor, rest: Mapping[str, Any]
     ) -> None:
-        division = Division(
-            site=caller(self._names)[0],
-            lost=condition(matrices, result, rest) / condition_limit(matrices.dtype, matrices.shape[-1]),
-            counts=not function.by_gradient,
-        )
-        self.divisions.append(division)
-        first = result if isinstance(result, Tensor) else result[0]
-        if function.by_gradient and first.requires_grad:
-            first.register_hook(functools.partial(_count, division))
+        lost = condition(matrices, result, rest) * torch.finfo(matrices.dtype).eps
+        self.divisions.append(Division(site=caller(self._names)[0], lost=lost))
 
     def finish(self) -> None:
         """At the end of the step: defer each site's smallest gap, apart for vectors with and without a gradient, and
@@ -152,7 +141,7 @@ class Decompositions:
             quantity, phase = (EIGENGAP, "backward") if calls[0].differentiated else (EIGENGAP_DETACHED, "forward")
             self._defer([call.gaps for call in calls], calls[0].site, quantity, phase, torch.min)
         lost: dict[Hashable, list[Division]] = {}
-        for division in (division for division in self.divisions if division.counts):
+        for division in self.divisions:
             lost.setdefault((division.site, division.lost.device), []).append(division)
         for divisions in lost.values():
             self._defer([each.lost for each in divisions], divisions[0].site, CONDITION, "forward", torch.max)
@@ -231,7 +220,3 @@ def degenerate(calls: list[Call], threshold: float, samples: int | None, *, at_m
 def _mark(call: Call, gradient: Tensor | None) -> None:
     if gradient is not None:  # None: only the values carried a gradient
         call.differentiated = True
-
-
-def _count(division: Division, gradient: Tensor | None) -> None:
-    division.counts = True

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from brainbrr_debug.quantities import OUTSIDE_SITE
-from brainbrr_debug.spectral import Values, cholesky_condition, inverse_condition, solution_condition
+from brainbrr_debug.spectral import Values, inverse_condition, solution_condition
 
 Condition = Callable[[Tensor, Any, Mapping[str, Any]], Tensor]
-"""Lower bound of a condition number, (…), from the matrices (…, n, n), the result and the other arguments."""
+"""Condition number (…), or less, from the matrices (…, n, n), the result and the other arguments."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,14 +30,13 @@ class Function:
     """A function of torch by its full `name`, and what its result tells.
 
     Either a gap between `values`, of which the results hold those at `index` (None: the result is nothing else) and
-    vectors otherwise; or a `condition`, which counts only where a gradient came back if `by_gradient`.
+    vectors otherwise; or a `condition`.
     """
 
     name: str
     values: Values | None = None
     index: int | None = None
     condition: Condition | None = None
-    by_gradient: bool = False
 
     @property
     def place(self) -> tuple[Any, str]:
@@ -100,10 +99,6 @@ def _solution(matrices: Tensor, result: Any, rest: Mapping[str, Any]) -> Tensor:
     return solution_condition(matrices, _first(result), rest["B"], left=rest.get("left", True))
 
 
-def _cholesky(matrices: Tensor, result: Any, rest: Mapping[str, Any]) -> Tensor:
-    return cholesky_condition(matrices, _first(result))
-
-
 def _first(result: Any) -> Tensor:
     found: Tensor = result if isinstance(result, Tensor) else result[0]
     return found
@@ -116,22 +111,15 @@ FUNCTIONS = (
     Function(name="torch.linalg.svdvals", values="singular"),
     Function(name="torch.linalg.eig", values="eigen", index=0),
     Function(name="torch.linalg.eigvals", values="eigen"),
-    *(
-        Function(name=f"{owner}.{name}", condition=_inverse)
-        for owner, names in {
-            "torch.linalg": ("inv", "inv_ex"),
-            "torch": ("inverse",),
-            "torch.Tensor": ("inverse",),
-        }.items()
-        for name in names
-    ),
-    *(Function(name=f"torch.linalg.{name}", condition=_solution) for name in ("solve", "solve_ex")),
-    *(
-        Function(name=name, condition=_cholesky, by_gradient=True)
-        for name in ("torch.linalg.cholesky", "torch.linalg.cholesky_ex", "torch.cholesky", "torch.Tensor.cholesky")
-    ),
+    Function(name="torch.linalg.inv", condition=_inverse),
+    Function(name="torch.linalg.inv_ex", condition=_inverse),
+    Function(name="torch.inverse", condition=_inverse),
+    Function(name="torch.Tensor.inverse", condition=_inverse),
+    Function(name="torch.linalg.solve", condition=_solution),
+    Function(name="torch.linalg.solve_ex", condition=_solution),
 )
-"""Where a cheap number tells. det, slogdet, qr, lstsq and pinv have none and are left to `brainbrr-debug spectrum`."""
+"""Where a cheap number tells. The others are left to `brainbrr-debug spectrum`: det, slogdet, qr, lstsq and pinv have
+none, and cholesky gives up by itself before its matrix is singular to its precision."""
 
 _active: list[Recorder] = []
 _originals: list[tuple[Any, str, Any]] = []
