@@ -85,8 +85,9 @@ class Survey:
         self._handles.append(self._model.register_forward_pre_hook(self._on_begin))
         for name, module in self._model.named_modules():
             self._handles.append(module.register_forward_pre_hook(functools.partial(self._on_enter, name)))
-            self._handles.append(module.register_forward_hook(functools.partial(self._on_leave, name)))
-        # the last, so that the root's own output is measured before; also where the forward pass raises
+            leave = functools.partial(self._on_leave, name)
+            self._handles.append(module.register_forward_hook(leave, always_call=True))  # exceptions end modules, too
+        # the last, so that the root's own output is measured before
         self._handles.append(self._model.register_forward_hook(self._on_end, always_call=True))
 
     def pause(self) -> None:
@@ -139,9 +140,8 @@ class Survey:
         if torch.compiler.is_compiling():
             return
         forward = _running_forward()  # else a checkpoint computes it again: only the gradient may be new
-        if forward and name in self._running:
-            while self._running.pop() != name:
-                pass  # left behind by an exception that the program caught
+        if forward and self._running:
+            self._running.pop()
         for x in leaves(output):
             if not can_be_nonfinite(x):
                 continue
