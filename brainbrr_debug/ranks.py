@@ -88,13 +88,12 @@ class Ranks:
         if self.world == 1:
             return None if finding is None else Agreed(finding=finding, captures=True)
         born = [rank for rank, code in enumerate(codes) if code == BORN_HERE]
-        listed = ", ".join(map(str, born))
+        bad = [rank for rank, code in enumerate(codes) if code != FINE]
         if finding is None:
-            finding = self._named(self._elsewhere(step), born, f"not on rank {listed}")
+            finding = self._named(self._elsewhere(step), born, f"not on rank {_listed(bad)}")
         else:
-            finding = self._named(
-                finding, born, f"born on rank {listed}" if born else "born in averaging the gradients"
-            )
+            where = f"born on rank {_listed(born)}" if born else "born in averaging the gradients"
+            finding = self._named(finding, born, where)
         return Agreed(finding=finding, captures=codes[self.rank] == BORN_HERE or (not born and self.rank == 0))
 
     def _code(self, finding: Finding) -> int:
@@ -138,6 +137,10 @@ class Ranks:
 def folder(root: Path, rank: int) -> Path:
     """The run directory of a rank: `root` itself for rank 0, a folder in it for every other."""
     return root / f"rank-{rank:04d}" if rank else root
+
+
+def _listed(ranks: Sequence[int]) -> str:
+    return ", ".join(map(str, ranks))
 
 
 def _group_of(model: nn.Module) -> Any:

@@ -68,7 +68,7 @@ def resolve(
     """
     path = Path(target)
     if path.is_dir():
-        path = _last_capture(path)
+        path = _first_capture(path, narrate)
     if path.suffix in (".yaml", ".yml") and path.is_file():
         return _run_config(path, sets, seed, max_steps, keep, narrate)
     if sets:
@@ -199,11 +199,15 @@ def _set(values: dict[str, Any], key: str, value: Any) -> None:
     values[last] = value
 
 
-def _last_capture(path: Path) -> Path:
-    captures = RunDir.open(path).list_captures()
+def _first_capture(path: Path, narrate: Callable[[str], None]) -> Path:
+    """Of a run that went on, the capture nearest to the cause; of a run of many ranks, that of the first with one."""
+    folders = [path, *sorted(path.glob("rank-[0-9]*"))]
+    captures = [capture for folder in folders for capture in RunDir.open(folder).list_captures()]
     if not captures:
         raise UsageError(f"{path}: holds no capture; expected a run that was stopped by a finding")
-    return captures[-1]
+    if len(captures) > 1:
+        narrate(f"{captures[0]}: the first of {len(captures)} captures; name another by its path")
+    return captures[0]
 
 
 def _run_of(path: Path) -> RunDir | None:

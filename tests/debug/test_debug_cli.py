@@ -95,8 +95,20 @@ def test_bisect_of_a_carried_capture_writes_nothing_beside_it(capture, capsys, t
     assert [path.name for path in tmp_path.iterdir()] == ["mailed.h5"]
 
 
-def test_a_run_directory_stands_for_its_last_capture(capture, capsys):
-    code, out, _ = command("diagnose", capture.parent.parent, "--format", "json", capsys=capsys)
+def test_a_run_directory_stands_for_its_first_capture(capture, capsys, tmp_path):
+    code, out, err = command("diagnose", capture.parent.parent, "--format", "json", capsys=capsys)
+    assert (code, json_of(out)["module"], err) == (0, "graph.pe", "")
+    run = shutil.copytree(capture.parent.parent, tmp_path / "run")
+    (run / "captures" / "000099.h5").write_text("a later one")
+    code, out, err = command("diagnose", run, "--format", "json", capsys=capsys)
+    assert (code, json_of(out)["module"]) == (0, "graph.pe")
+    assert err == f"{run}/captures/{capture.name}: the first of 2 captures; name another by its path\n"
+
+
+def test_a_run_of_many_ranks_stands_for_the_rank_that_has_a_capture(capture, capsys, tmp_path):
+    shutil.copytree(capture.parent.parent, tmp_path / "run" / "rank-0001")
+    (tmp_path / "run" / "environment.json").write_text("{}")
+    code, out, _ = command("diagnose", tmp_path / "run", "--format", "json", capsys=capsys)
     assert (code, json_of(out)["module"]) == (0, "graph.pe")
 
 

@@ -50,6 +50,7 @@ def seen(folder: Path) -> Any:
     return lambda scenario: (found[0][scenario], found[1][scenario])
 
 
+@pytest.mark.slow
 def test_a_healthy_run_is_silent_on_every_rank(folder: Path, seen: Any) -> None:
     for rank, run_dir in zip(seen("healthy"), (folder / "healthy", folder / "healthy" / "rank-0001"), strict=True):
         assert rank["stopped"] is None and rank["updates"] == 6 and rank["counters"]["incidents"] == 0
@@ -57,6 +58,7 @@ def test_a_healthy_run_is_silent_on_every_rank(folder: Path, seen: Any) -> None:
         assert run.findings().items == () and len({r.step for r in run.readings().items}) == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scenario", ["stop", "loss", "quarantine"])
 def test_all_ranks_stop_in_the_same_step_and_name_the_one_it_was_born_on(
     folder: Path, seen: Any, scenario: str
@@ -72,6 +74,7 @@ def test_all_ranks_stop_in_the_same_step_and_name_the_one_it_was_born_on(
     assert zero["weights"] == one["weights"]
 
 
+@pytest.mark.slow
 def test_a_gradient_that_only_one_rank_spoilt_shows_on_both(seen: Any) -> None:
     zero, one = seen("stop")
     assert zero["stopped"]["evidence"]["nonfinite"] == one["stopped"]["evidence"]["nonfinite"] == ["gradient"]
@@ -80,6 +83,7 @@ def test_a_gradient_that_only_one_rank_spoilt_shows_on_both(seen: Any) -> None:
     assert zero["stopped"]["message"].startswith("step 3: everything is finite on rank 0, not on rank 1")
 
 
+@pytest.mark.slow
 def test_all_ranks_skip_the_same_step(seen: Any) -> None:
     zero, one = seen("skip")
     assert zero["updates"] == one["updates"] == 5 and zero["weights"] == one["weights"]
@@ -87,6 +91,7 @@ def test_all_ranks_skip_the_same_step(seen: Any) -> None:
     assert (zero["counters"]["captures"], one["counters"]["captures"]) == (0, 1)
 
 
+@pytest.mark.slow
 def test_hooks_are_gone_on_every_rank(seen: Any) -> None:
     assert all(rank["hooks"] == 0 for scenario in SCENARIOS for rank in seen(scenario))
 
