@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from torch.autograd.function import BackwardCFunction
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from brainbrr_debug.factorization import OPERATIONS, Facts, Operation, facts_of
+from brainbrr_debug.factorization import OPERATIONS, Operation, facts_of
 from brainbrr_debug.matrices import Call, Limits, Matrix
+from brainbrr_debug.measurement import Facts
 from brainbrr_debug.quantities import OUTSIDE_SITE
 from brainbrr_debug.spectral import THRESHOLD, condition_limit, error_limit, multiplicities, sample_of, wide
 from brainbrr_debug.tracing.backward import Roots, engine_code, nodes_below, watched_engine
