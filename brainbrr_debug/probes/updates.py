@@ -31,7 +31,7 @@ class Updates:
         before, self._before = self._before, []
         if before:
             self._ledger.defer(
-                [_bits(p).eq(bits) for p, bits in before],
+                [_bits(p).eq(bits).all() for p, bits in before],
                 lambda v: [
                     Reading(
                         step=step, phase="optimizer", site=OPTIMIZER_SITE, quantity=UNCHANGED, value=sum(v) / len(v)
@@ -45,7 +45,10 @@ class Updates:
 
 
 def _bits(p: Tensor) -> Tensor:
-    """The wrapped sum of a parameter's elements as integers: whatever single bit changes, this does."""
+    """Two sums over a parameter's elements, as integers and as they are (their bits), 1-d.
+
+    The first changes with any single bit; signs that change in pairs escape it, and not the second.
+    """
     x = elements(p)
     dtype = _INTEGERS[x.itemsize]
-    return x.view(dtype).sum(dtype=dtype)
+    return torch.stack((x.view(dtype).sum(dtype=dtype), x.sum().view(dtype)))
