@@ -66,6 +66,7 @@ class Preprocessing(Section):
     bandpass: tuple[float, float] = Field((0.5, 120.0), description="edges of the band-pass, Hz")
     notch_freq: float | None = Field(60.0, gt=0, lt=128, description="mains frequency to remove, Hz; none: keep it")
     normalize: bool = Field(True, description="z-score every electrode over its recording")
+    causal: bool = Field(False, description="scale by the past alone, not by the recording; what streaming needs")
     clip_sigma: float = Field(10.0, gt=0, description="clip at this many σ; also the range of the int16 cache")
 
     @model_validator(mode="after")

@@ -374,6 +374,7 @@ CASES: dict[str, Case] = {
     "preprocessing.bandpass": Case(value=[1.0, 70.0], look=preprocessed),
     "preprocessing.notch_freq": Case(value=50.0, look=preprocessed),
     "preprocessing.normalize": Case(value=False, look=preprocessed),
+    "preprocessing.causal": Case(value=True, look=preprocessed),
     "preprocessing.clip_sigma": Case(value=5.0, look=preprocessed),
     "model.architecture": Case(value="v2", look=step_bits),
     "model.norm": Case(value=False, look=step_bits),

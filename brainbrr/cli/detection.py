@@ -103,7 +103,7 @@ def predict(
     """
     from brainbrr.data.formats import format_of, write_label_file
     from brainbrr.evaluation.events import NonFiniteOutput
-    from brainbrr.evaluation.predict import predict_recording, write_probabilities
+    from brainbrr.evaluation.predict import read_and_predict, write_probabilities
     from brainbrr.training.setup import choose_device
 
     for path in (output, target, probabilities):
@@ -111,7 +111,7 @@ def predict(
     format_of(target, layout)
     detector, found = _detector(checkpoint, config, device, sets)
     try:
-        prediction = predict_recording(detector, found, source, device=choose_device(found.experiment.device))
+        prediction = read_and_predict(detector, found, source, device=choose_device(found.experiment.device))
     except NonFiniteOutput as error:
         emit({"stopped": True, "message": str(error)}, f"stopped: {error}", form=form, output=output, force=force)
         return 1

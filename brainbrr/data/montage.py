@@ -71,7 +71,10 @@ def _interpolate(signal: npt.NDArray[np.float32], present: list[int], missing: t
     for start in range(0, signal.shape[1], block):
         piece = signal[present, start : start + block].astype(np.float64)
         for row, name in enumerate(missing):
-            signal[ELECTRODES.index(name), start : start + block] = weights[row] @ piece
+            # Summed in one order, not by a product of matrices: its order depends on how many samples come at once.
+            signal[ELECTRODES.index(name), start : start + block] = sum(
+                weight * values for weight, values in zip(weights[row], piece, strict=True)
+            )
 
 
 @functools.cache

@@ -16,15 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from brainbrr.config import ELECTRODES, SAMPLING_RATE, Preprocessing
+from brainbrr.data.causal import CausalPreprocessor
+from brainbrr.data.filters import IDLE_UV, NOMINAL_SIGMA_UV, design
 from brainbrr.data.timeline import Gap
 
-ORDER = 3  # Butterworth
-NOTCH_Q = 30.0
-NYQUIST_SHARE = 0.9  # the resampler's transition band lies above it
-NOMINAL_SIGMA_UV = 20.0  # one σ where `normalize` is off: the usual amplitude of scalp EEG
 _ROUNDING = 4e-6  # relative; below one step of a 16-bit converter, above the rounding of interpolated electrodes
 _TAIL_S = 0.5
-_IDLE_UV = 1e-9  # see _filter
 
 Row = npt.NDArray[np.float64]
 
@@ -57,6 +54,8 @@ def preprocess(
     """
     if signal.ndim != 2 or signal.shape[0] != len(ELECTRODES) or not signal.shape[1]:
         raise ValueError(f"signal of shape {signal.shape}; expected ({len(ELECTRODES)}, N) with N of at least 1")
+    if preprocessing.causal:
+        return _causal(signal, rate, preprocessing)
     sos, notes = design(rate, preprocessing)
     n = max(1, round(signal.shape[1] * SAMPLING_RATE / rate))
     recorded = _recorded(n, gaps)
@@ -83,30 +82,20 @@ def preprocess(
     return Preprocessed(signal=out, clipped=tuple(clipped), nonfinite=tuple(nonfinite), notes=tuple(notes))
 
 
-def design(rate: float, preprocessing: Preprocessing) -> tuple[npt.NDArray[np.float64], list[str]]:
-    """Second-order sections (S, 6) of band-pass and notch at 256 Hz, and what the source's `rate` (Hz) took away."""
-    from scipy import signal as sp
-
-    low, high = preprocessing.bandpass
-    notes = []
-    reach = NYQUIST_SHARE * rate / 2
-    # At 256 Hz and above the configured edge is within reach of the filter; below, nothing was recorded up there.
-    if rate < SAMPLING_RATE and high > reach:
-        notes.append(f"band-pass ends at {reach:g} Hz instead of {high:g} Hz: the source is sampled at {rate:g} Hz")
-        high = reach
-    if high <= low:
-        raise ValueError(
-            f"a source at {rate:g} Hz holds nothing above {reach:g} Hz; expected more than the band-pass's lower "
-            f"edge of {low:g} Hz: leave the recording out"
-        )
-    sections = sp.butter(ORDER, (low, high), btype="bandpass", fs=SAMPLING_RATE, output="sos")
-    if preprocessing.notch_freq is not None:
-        if preprocessing.notch_freq < high:
-            notch = sp.tf2sos(*sp.iirnotch(preprocessing.notch_freq, NOTCH_Q, fs=SAMPLING_RATE))
-            sections = np.concatenate([sections, notch])
-        else:
-            notes.append(f"no notch at {preprocessing.notch_freq:g} Hz: the band-pass ends at {high:g} Hz")
-    return np.ascontiguousarray(sections, dtype=np.float64), notes
+def _causal(signal: npt.NDArray[np.floating], rate: float, preprocessing: Preprocessing) -> Preprocessed:
+    """The whole recording through what a stream of it goes through."""
+    causal = CausalPreprocessor(rate, preprocessing)
+    out = np.concatenate([causal.push(signal), causal.finish()], axis=1)
+    clipped = np.count_nonzero(np.abs(out) >= preprocessing.clip_sigma, axis=1) / out.shape[1]
+    nonfinite = [
+        NonFinite(electrode=name, first_s=float(np.argmax(bad) / rate), count=int(np.count_nonzero(bad)))
+        for name, row in zip(ELECTRODES, signal, strict=True)
+        if (bad := ~np.isfinite(row)).any()
+    ]
+    notes = [f"{bad.count} non-finite samples of {bad.electrode} from {bad.first_s:g} s held" for bad in nonfinite]
+    return Preprocessed(
+        signal=out, clipped=tuple(clipped.tolist()), nonfinite=tuple(nonfinite), notes=(*causal.notes, *notes)
+    )
 
 
 def _bridge(row: Row, electrode: str, rate: float) -> tuple[Row, list[NonFinite]]:
@@ -139,7 +128,7 @@ def _filter(row: Row, sos: npt.NDArray[np.float64]) -> Row:
     """
     from scipy import signal as sp
 
-    row += _IDLE_UV
+    row += IDLE_UV
     filtered: Row = sp.sosfilt(sos, row)
     return filtered
 

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from brainbrr.config import SAMPLING_RATE, Config
-from brainbrr.data.edf import read_recording
+from brainbrr.data.edf import Recording, read_recording
 from brainbrr.data.labels import LabelFile, clip_events
 from brainbrr.data.montage import to_electrodes
 from brainbrr.data.preprocess import preprocess
@@ -75,21 +75,28 @@ class InMemory:
         return self.signal[:, start:stop]
 
 
-def predict_recording(detector: nn.Module, config: Config, path: Path, *, device: torch.device) -> Prediction:
-    """Find the seizures in the EDF file at `path` with `detector` (on `device`), preprocessed as `config` says.
-
-    Raises RecordingError for a file that cannot be read or lacks electrodes, NonFiniteOutput for a broken detector.
-    """
+def read_and_predict(detector: nn.Module, config: Config, path: Path, *, device: torch.device) -> Prediction:
+    """`predict_signal` of the EDF file at `path`. Raises RecordingError for a file that cannot be read."""
     seconds: dict[str, float] = {}
     with _timed("read", seconds):
         recording = read_recording(path)
-        montaged = to_electrodes(recording)
+    prediction = predict_signal(detector, config, recording, device=device)
+    return dataclasses.replace(prediction, seconds=seconds | prediction.seconds)
+
+
+def predict_signal(detector: nn.Module, config: Config, recording: Recording, *, device: torch.device) -> Prediction:
+    """Find the seizures in `recording` with `detector` (on `device`), preprocessed as `config` says.
+
+    Raises RecordingError where electrodes are missing, NonFiniteOutput for a broken detector.
+    """
+    seconds: dict[str, float] = {}
     with _timed("preprocess", seconds):
+        montaged = to_electrodes(recording)
         prepared = preprocess(montaged.signal, recording.rate, config.preprocessing, gaps=recording.gaps)
     with _timed("detect", seconds):
         prob = probabilities(
             detector,
-            InMemory(name=path.name, signal=prepared.signal),
+            InMemory(name=recording.path.name, signal=prepared.signal),
             n_samples=prepared.signal.shape[1],
             window=round(config.data.window_size * SAMPLING_RATE),
             stride=round(config.evaluation.stride * SAMPLING_RATE),
@@ -101,7 +108,7 @@ def predict_recording(detector: nn.Module, config: Config, path: Path, *, device
     # The last sample at 256 Hz may end a fraction of a sample behind the recording.
     events, _ = clip_events(events, recording.duration_s)
     return Prediction(
-        labels=LabelFile(path=path, events=events, duration_s=recording.duration_s, start=recording.start),
+        labels=LabelFile(path=recording.path, events=events, duration_s=recording.duration_s, start=recording.start),
         probabilities=prob,
         seconds=seconds,
         notes=(*recording.notes, *montaged.notes, *prepared.notes),
