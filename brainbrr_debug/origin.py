@@ -21,7 +21,7 @@ from brainbrr_debug.tracing import foreign, harm
 from brainbrr_debug.tracing.births import tensors_in
 from brainbrr_debug.tracing.finiteness import kinds
 from brainbrr_debug.tracing.harm import Symptom
-from brainbrr_debug.tracing.history import History, Moment
+from brainbrr_debug.tracing.history import BATCH_ROOT, History, Moment
 from brainbrr_debug.tracing.memento import Memento, Path
 from brainbrr_debug.tracing.reenactment import Reenactment, Scope, Stage, Unobserved
 
@@ -100,7 +100,7 @@ class _Session:
         self._loss_fn = loss_fn
         self._optimizer = optimizer
         self._history = History()
-        self._data_before: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._undo_data: dict[int, Callable[[], object]] = {}
 
     def step(self, number: int, batch: Batch) -> Origin | None:
         """Run one step cheaply; the origin if it did harm."""
@@ -209,15 +209,12 @@ class _Session:
 
     def restore_batches(self) -> None:
         """Undo what the program did to the tensors of the batches."""
-        with torch.no_grad():
-            for tensor, past in self._data_before.values():
-                tensor.copy_(past)
+        for undo in self._undo_data.values():
+            undo()
 
     def _note_changed_data(self, moment: Moment) -> None:
-        for tensor in tensors_in(moment.batch):
-            past = moment.start.before(tensor)
-            if past is not None and not torch.equal(past, tensor):
-                self._data_before.setdefault(id(tensor), (tensor, past))
+        for key, undo in moment.start.undo_of_changes((BATCH_ROOT,)):
+            self._undo_data.setdefault(key, undo)
 
     def _play(self, batch: Batch, scope: Scope) -> list[Symptom]:
         inputs, target = batch

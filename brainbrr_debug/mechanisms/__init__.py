@@ -102,10 +102,16 @@ def _arrival(
 ) -> Explanation:
     if event.phase == "data":
         mechanism = "bad-input" if event.module == "<input>" else "bad-target"
-        return Explanation(mechanism=mechanism, seen=f"{_name_in_batch(tensor, batches)}: {_extent(tensor)}")
+        return Explanation(
+            mechanism=mechanism, seen=f"{_name_in_batch(tensor, batches) or mechanism[4:]}: {_extent(tensor)}"
+        )
     state = _state_names(model, optimizer).get(storage_key(tensor))
     if state is not None:
         return Explanation(mechanism="poisoned-state", seen=f"{state}: {_extent(tensor)}")
+    if event.phase == "optimizer" and tensor.numel() == 1:
+        return Explanation(
+            mechanism="learning-rate-not-finite", seen="a hyper-parameter held in a tensor is not finite"
+        )
     names = {id(t): name for name, t in (harm.parameters_of(model, optimizer) | harm.buffers_of(model)).items()}
     name = names.get(id(tensor), "a tensor that the program holds")
     return Explanation(mechanism="poisoned-parameter", seen=f"{name}: {_extent(tensor)}")
@@ -123,7 +129,7 @@ def _name_in_batch(tensor: torch.Tensor, batches: Sequence[Batch]) -> str:
             for place, candidate in enumerate(tensors_in(part)):
                 if candidate is tensor:
                     return f"{name} {place}" + (f" of micro-batch {number}" if len(batches) > 1 else "")
-    return "the batch"
+    return ""
 
 
 def _constant(event: Event) -> Explanation:

@@ -24,6 +24,7 @@ Running = Callable[[Roots], contextlib.AbstractContextManager[None]]
 
 _CHOICES = ("WhereB", "MaskedFillB", "MaskedScatterB", "MaskedSelectB", "IndexB", "NanToNumB", "MaximumB", "MinimumB")
 _NEAR = 5
+_MODULE_HOOK = "BackwardHookFunctionBackward"  # runs the full backward hooks of a module, and nothing of its own
 
 
 class BackwardWatch:
@@ -59,14 +60,17 @@ class BackwardWatch:
 
     def _hook(self, node: Node) -> Iterator[Any]:
         accumulates = node.name() == "torch::autograd::AccumulateGrad"
+        hooked = node.name() == _MODULE_HOOK
         intervention = self._tracer.intervention
 
         def enter(gradients: Gradients) -> None:
-            self._tracer.in_node = not accumulates
+            self._tracer.in_node = not (accumulates or hooked)
             self._place(node)
 
         def leave(produced: Gradients, received: Gradients) -> Gradients | None:
             self._tracer.in_node = not intervention.between_nodes
+            if hooked:
+                self._place(node)
             return self._judge(node, produced, received)
 
         if intervention.between_nodes:

@@ -33,7 +33,8 @@ class Event:
 
     `key` is the same in every replay of the step; `position` counts operations, so that events of two replays can be
     ordered. `op_index` is the forward operation it belongs to (None for arrivals). `deliberate` marks constants that
-    somebody wrote there on purpose (a mask of −inf); `arrival` is the tensor if it was bad before the step.
+    somebody wrote there on purpose (a mask of −inf); `arrival` is the tensor if it was bad before the step,
+    `shared` until it is known whether it was read as input or as target, if it is both.
     """
 
     key: Key
@@ -48,6 +49,7 @@ class Event:
     op_index: int | None = None
     deliberate: bool = False
     arrival: torch.Tensor | None = None
+    shared: bool = False
     count: int = 0
     lineage: frozenset[int] = frozenset()
     patched: bool = False

@@ -73,6 +73,14 @@ def fill_finite_(part: torch.Tensor, mask: torch.Tensor, filling: Filling) -> No
     part.copy_(torch.where(mask, finite, part))
 
 
+def writable(part: torch.Tensor) -> torch.Tensor:
+    """The memory of a dense `part` as a tensor that can be written to: one made by `expand` or under inference mode
+    cannot. Dimensions that repeat the same memory have size 1."""
+    size = [1 if stride == 0 else length for length, stride in zip(part.shape, part.stride(), strict=True)]
+    alias = torch.empty(0, dtype=part.dtype, device=part.device)
+    return alias.set_(part.untyped_storage(), part.storage_offset(), size, part.stride())
+
+
 def first_bad_index(part: torch.Tensor) -> tuple[int, ...]:
     """Coordinates of the first non-finite element of a dense tensor that has one."""
     flat = int(bad_elements(part).flatten().to(torch.uint8).argmax().item())

@@ -95,6 +95,15 @@ class Memento:
         past = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
         return past.set_(found[1], tensor.storage_offset(), tensor.size(), tensor.stride())
 
+    def undo_of_changes(self, path: Path) -> Iterator[tuple[int, Callable[[], object]]]:
+        """For each memory below `path` that holds other bytes now: its key, and what puts the old ones back."""
+        for at, tensor in self.tensors.items():
+            key = storage_key(tensor)
+            if at[: len(path)] == path and key in self._storages:
+                storage, content = self._storages[key]
+                if storage.nbytes() == content.nbytes() and not torch.equal(_bytes(storage), _bytes(content)):
+                    yield key, functools.partial(storage.copy_, content)
+
     def _take(self, path: Path, thing: Any) -> Found:
         if isinstance(thing, _ATOMS) or id(thing) in self._seen:
             return
@@ -302,6 +311,10 @@ def _refill_list(thing: Any, items: list[Any]) -> None:
     if len(now) != len(items) or any(a is not b for a, b in zip(now, items, strict=True)):
         thing.clear()
         thing.extend(_kept(value) for value in items)
+
+
+def _bytes(storage: torch.UntypedStorage) -> torch.Tensor:
+    return torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage)
 
 
 def _random_state() -> Callable[[], None]:

@@ -13,7 +13,6 @@ import torch
 from brainbrr_debug.subject import Batch
 from brainbrr_debug.tracing import harm
 from brainbrr_debug.tracing.backward import BackwardWatch, engine_code
-from brainbrr_debug.tracing.births import tensors_in
 from brainbrr_debug.tracing.events import Event, Intervention
 from brainbrr_debug.tracing.evidence import Evidence
 from brainbrr_debug.tracing.finiteness import INF, bad_elements, kinds, values
@@ -85,6 +84,7 @@ class Reenactment:
         self.stage = stage
         self.count = 0
         self._places: dict[int, tuple[str, Place]] = {}
+        self._data: tuple[frozenset[int], frozenset[int]] | None = None
         self._locator = Locator(stage.model, boundaries=frozenset({_play.__code__}), engine=engine_code())
 
     def replay(
@@ -108,7 +108,9 @@ class Reenactment:
             notes_reads=bool(buffers),
             hasty=intervention is not None and watched is None and stage.path is None,
         )
-        _announce_arrivals(tracer, stage)
+        if self._data is None:
+            self._data = _data_of(stage)
+        _announce_arrivals(tracer, stage, self._data)
         error: Exception | None = None
         found: list[Symptom] = []
         with _eagerly(), BackwardWatch(tracer).attached(), tracer:
@@ -163,21 +165,30 @@ def _lineage(symptoms: Sequence[Symptom], tracer: Tracer) -> frozenset[int]:
     return found
 
 
-def _announce_arrivals(tracer: Tracer, stage: Stage) -> None:
+def _data_of(stage: Stage) -> tuple[frozenset[int], frozenset[int]]:
+    """The tensors of the batches, whatever objects they are in, by identity: of the inputs and of the targets."""
+    held = {id(tensor) for tensor in harm.parameters_of(stage.model, stage.optimizer).values()}
+    inputs, targets = ([batch[part] for batch in stage.batches] for part in (0, 1))
+    found = [{id(tensor) for tensor in Memento(part).tensors.values()} - held for part in (inputs, targets)]
+    return frozenset(found[0]), frozenset(found[1])
+
+
+def _announce_arrivals(tracer: Tracer, stage: Stage, data: tuple[frozenset[int], frozenset[int]]) -> None:
     """Everything that is bad before the step: data first, then what the program holds."""
-    data = {id(tensor): "<input>" for inputs, _ in stage.batches for tensor in tensors_in(inputs)}
-    data |= {id(tensor): "<target>" for _, target in stage.batches for tensor in tensors_in(target)}
+    inputs, targets = data
     buffers = {id(tensor) for tensor in harm.buffers_of(stage.model).values()}
     with torch.no_grad():
         found = [(path, tensor) for path, tensor in stage.start.tensors.items() if kinds(tensor)]
         announced: set[int] = set()
-        for path, tensor in sorted(found, key=lambda item: id(item[1]) not in data):
+        for path, tensor in sorted(found, key=lambda item: id(item[1]) not in inputs | targets):
             key = storage_key(tensor)
             if key and key in announced:
                 continue
             announced.add(key)
-            if id(tensor) in data:
-                tracer.arrive(path, "data", data[id(tensor)], tensor, deliberate=_is_mask(tensor))
+            if id(tensor) in inputs | targets:
+                name = "<input>" if id(tensor) in inputs else "<target>"
+                shared = id(tensor) in inputs & targets
+                tracer.arrive(path, "data", name, tensor, deliberate=_is_mask(tensor), shared=shared)
             else:
                 constant = kinds(tensor) == INF and (id(tensor) in buffers or not tensor.requires_grad)
                 constant = constant and key not in stage.born

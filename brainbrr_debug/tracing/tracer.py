@@ -22,7 +22,7 @@ from brainbrr_debug.tracing.births import (
 )
 from brainbrr_debug.tracing.events import Event, Intervention, Record
 from brainbrr_debug.tracing.evidence import Collector
-from brainbrr_debug.tracing.finiteness import bad_elements, fill_finite_, kinds, values
+from brainbrr_debug.tracing.finiteness import bad_elements, fill_finite_, kinds, values, writable
 from brainbrr_debug.tracing.harm import Symptom
 from brainbrr_debug.tracing.locations import Locator, Place
 from brainbrr_debug.tracing.memento import Path, storage_key
@@ -94,13 +94,15 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if self.hasty and symptoms:
             raise Hopeless
 
-    def arrive(self, path: Path, phase: Phase, module: str, tensor: torch.Tensor, *, deliberate: bool) -> None:
-        """A tensor, found at `path` in the program's state, that is bad before the step begins."""
+    def arrive(
+        self, path: Path, phase: Phase, module: str, tensor: torch.Tensor, *, deliberate: bool, shared: bool = False
+    ) -> None:
+        """A tensor at `path` in the program's state that is bad before the step; `shared` by input and target."""
         with self.aside():
             found = kinds(tensor)
             event = self._new_event(
                 key=("arrival", *path), phase=phase, op="data", module=module, found=found,
-                deliberate=deliberate, arrival=tensor, parents=_UNBORN,
+                deliberate=deliberate, arrival=tensor, shared=shared, parents=_UNBORN,
             )  # fmt: skip
             if event.patched:
                 _make_finite(tensor, self.intervention)
@@ -302,9 +304,12 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return event
 
     def _name_arrivals(self, lineage: frozenset[int], sign: Signature, index: int) -> None:
-        """A bad parameter or state is reported as the first operation that read it."""
+        """A bad parameter or state is reported as the first operation that read it; data as what it was read as."""
         for number in lineage:
             event = self.events[number]
+            if event.shared:
+                event.module = "<target>" if self._module(self._place(index, sign.name)) == "<loss>" else "<input>"
+                event.shared = False
             if event.arrival is not None and event.phase != "data" and event.op_index is None:
                 place = self._place(index, sign.name)
                 event.op = place.function or sign.name
@@ -330,7 +335,7 @@ def _plain(name: str) -> str:
 
 
 def _make_finite(tensor: torch.Tensor, intervention: Intervention) -> None:
-    for part in values(tensor):
+    for part in map(writable, values(tensor)):
         fill_finite_(part, bad_elements(part), intervention.filling)
 
 

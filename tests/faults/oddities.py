@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
-from torch.nn.utils.rnn import pack_sequence
 
 from tests.faults.table import Program, adamw, fault, mse, sgd
 
@@ -62,53 +60,6 @@ def zero_meets_an_infinite_buffer() -> Program:
     batches = [((torch.tensor([[1.0, 2.0, 3.0]]), known), torch.ones(1, 1)),
                ((torch.tensor([[1.0, 2.0, 0.0]]), known | True), torch.ones(1, 1))]  # fmt: skip
     return Program(model, batches, mse, sgd(model))
-
-
-@fault("data", "<input>", "data", "bad-input", kind="nan", step=1, like="batches of numpy arrays")
-def batches_of_numpy_arrays() -> Program:
-    class Net(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.fc = nn.Linear(2, 1)
-
-        def forward(self, x):
-            return self.fc(torch.as_tensor(x, dtype=torch.float32)).squeeze(-1)
-
-    rows = np.random.default_rng(0).normal(size=(2, 4, 2))
-    rows[1, 2, 0] = np.nan
-    model = Net()
-    return Program(model, [((row,), torch.randn(4)) for row in rows], mse, adamw(model))
-
-
-@fault("data", "<input>", "data", "bad-input", kind="inf", like="a weight that is a Python number")
-def weight_that_is_a_python_number() -> Program:
-    class Net(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.fc = nn.Linear(2, 1)
-
-        def forward(self, x, importance):
-            return self.fc(x).squeeze(-1) * importance
-
-    model = Net()
-    return Program(model, [((torch.randn(3, 2), float("inf")), torch.randn(3))], mse, adamw(model))
-
-
-@fault("data", "<input>", "data", "bad-input", kind="nan", like="a packed sequence with a hole")
-def packed_sequence_with_a_hole() -> Program:
-    class Net(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.gru, self.fc = nn.GRU(2, 3), nn.Linear(3, 1)
-
-        def forward(self, packed):
-            _, h = self.gru(packed)
-            return self.fc(h[-1]).squeeze(-1)
-
-    hole = torch.randn(4, 2)
-    hole[1, 1] = float("nan")
-    model = Net()
-    return Program(model, [((pack_sequence([hole, torch.randn(2, 2)]),), torch.randn(2))], mse, sgd(model))
 
 
 @fault("backward", "fc", "aten::div", "division-by-zero", node="torch::autograd::AccumulateGrad", kind="nan", step=1,
@@ -268,3 +219,23 @@ def printed_nan_before_the_real_one() -> Program:
     return Program(
         model, [((torch.randn(2, 1, 5),), t) for t in (torch.ones(2, 1, 5), torch.zeros(2, 1, 5))], loss_fn, sgd(model)
     )
+
+
+@fault("backward", "inner", "aten::div", "norm-at-zero", node="BackwardHookFunctionBackward", kind="nan", step=1,
+       like="gradient normalised in a full backward hook")  # fmt: skip
+def module_hook_normalises_a_zero_gradient() -> Program:
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.inner = nn.Linear(2, 2), nn.Linear(2, 1)
+            self.inner.register_full_backward_hook(self.unit)
+
+        @staticmethod
+        def unit(module, grad_input, grad_output):
+            return tuple(g / g.norm() for g in grad_input)  # born
+
+        def forward(self, x, weight):
+            return self.inner(self.first(x)) * weight
+
+    model = Net()
+    return Program(model, [((torch.randn(2, 2), w), torch.zeros(2, 1)) for w in (1.0, 0.0)], mse, sgd(model))
