@@ -12,7 +12,7 @@ LEARNING_RATE = "learning_rate"  # of one parameter group
 EXPECTED_RATE = "learning_rate.expected"  # of the group at its site, only where another rate was met
 EIGENGAP = "eigengap"  # smallest relative gap in a decomposition whose vectors carried a gradient
 EIGENGAP_DETACHED = "eigengap.detached"  # the same where no gradient flowed into the vectors: harmless
-CONDITION = "condition"  # times eps, or less, of a matrix inverted or solved with: at 1 no digit is left
+CONDITION = "condition"  # times eps, of a matrix inverted or solved with: at 1 no digit is left
 
 # On sampled steps. In phase "forward" of a module's output, in phase "backward" of the gradient that arrives there.
 ABSMAX = "absmax"

@@ -9,17 +9,21 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from brainbrr_debug.probes.divisions import ALARM, Division
 from brainbrr_debug.probes.ledger import Guard, Ledger
-from brainbrr_debug.probes.replacement import Condition, Function, activate, caller, deactivate
+from brainbrr_debug.probes.replacement import Function, activate, caller, deactivate
 from brainbrr_debug.quantities import CONDITION, EIGENGAP, EIGENGAP_DETACHED
 from brainbrr_debug.records import Reading
 from brainbrr_debug.spectral import Values, eigengap, exact_eigengap, sample_of, scattered_eigengap
+
+Say = Callable[[list[Tensor], float, int], list[Reading]]
+"""The reading of a value that stands at an index in some tensors, one behind the other."""
 
 PAIRS = 2**16
 """So many pairs of eigenvalues in no order are compared in one call; gaps of more are left to `spectrum`."""
@@ -50,14 +54,6 @@ class Call:
         if not bool(torch.isfinite(chosen).all()):
             return None
         return exact_eigengap(chosen.mH if self.upper else chosen, self.values)
-
-
-@dataclasses.dataclass(slots=True, eq=False)
-class Division:
-    """One inverse or solution. `lost` (…) is its condition number times eps, or less: at 1 no digit is left."""
-
-    site: str
-    lost: Tensor
 
 
 class Decompositions:
@@ -95,8 +91,9 @@ class Decompositions:
     def _record(self, function: Function, result: Any, matrices: Tensor, rest: Mapping[str, Any]) -> None:
         if torch._C._functorch.is_functorch_wrapped_tensor(matrices):
             self.unseen += 1
-        elif function.condition is not None:
-            self._divided(function, function.condition, result, matrices, rest)
+        elif function.divides is not None:
+            site, inverse = caller(self._names)[0], function.divides == "inverse"
+            self.divisions.append(Division.of(site, matrices, result, rest, inverse=inverse))
         elif function.values is not None:
             self._taken_apart(function, function.values, result, matrices, rest)
 
@@ -125,37 +122,47 @@ class Decompositions:
             for vectors in (x for i, x in enumerate(result) if i != function.index and x.requires_grad):
                 vectors.register_hook(functools.partial(_mark, call))
 
-    def _divided(
-        self, function: Function, condition: Condition, result: Any, matrices: Tensor, rest: Mapping[str, Any]
-    ) -> None:
-        lost = condition(matrices, result, rest) * torch.finfo(matrices.dtype).eps
-        self.divisions.append(Division(site=caller(self._names)[0], lost=lost))
-
     def finish(self) -> None:
-        """At the end of the step: defer each site's smallest gap, apart for vectors with and without a gradient, and
-        its largest condition number."""
+        """At the end of the step: defer what is worst at each site, gaps apart by whether a gradient came back."""
         gaps: dict[Hashable, list[Call]] = {}
         for call in self.calls:
             gaps.setdefault((call.site, call.op, call.differentiated, call.gaps.device), []).append(call)
         for calls in gaps.values():
             quantity, phase = (EIGENGAP, "backward") if calls[0].differentiated else (EIGENGAP_DETACHED, "forward")
-            self._defer([call.gaps for call in calls], calls[0].site, quantity, phase, torch.min)
+            found = [call.gaps for call in calls]
+            say = self._say(phase, calls[0].site, quantity)
+            self._ledger.defer(_joined(found).min(dim=0), functools.partial(_smallest, found, say))
         lost: dict[Hashable, list[Division]] = {}
         for division in self.divisions:
             lost.setdefault((division.site, division.lost.device), []).append(division)
         for divisions in lost.values():
-            self._defer([each.lost for each in divisions], divisions[0].site, CONDITION, "forward", torch.max)
+            say = self._say("forward", divisions[0].site, CONDITION)
+            screened = _joined([division.lost for division in divisions]).max(dim=0)
+            self._ledger.defer(screened, functools.partial(self._largest, divisions, say))
 
-    def _defer(
-        self, found: list[Tensor], site: str, quantity: str, phase: str, worst: Callable[..., tuple[Tensor, Tensor]]
-    ) -> None:
+    def _say(self, phase: str, site: str, quantity: str) -> Say:
         step, samples = self.step if self.step is not None else -1, self.samples
 
-        def build(v: Any) -> list[Reading]:
-            sample = _owner(found, int(v[1]), samples)
-            return [Reading(step=step, phase=phase, site=site, quantity=quantity, value=v[0], sample=sample)]
+        def say(found: list[Tensor], value: float, index: int) -> list[Reading]:
+            sample = _owner(found, index, samples)
+            return [Reading(step=step, phase=phase, site=site, quantity=quantity, value=value, sample=sample)]
 
-        self._ledger.defer(worst(_joined(found), dim=0), build)
+        return say
+
+    def _largest(self, divisions: list[Division], say: Say, v: Sequence[float]) -> list[Reading]:
+        """The reading of a site; an alarm of the screening is confirmed with exact numbers."""
+        if v[0] < ALARM:
+            return say([division.lost for division in divisions], v[0], int(v[1]))
+        exact = [found for division in divisions if (found := division.exact()) is not None]
+        self.unseen += len(divisions) - len(exact)
+        if not exact:
+            return []
+        value, index = _joined(exact).max(dim=0)
+        return say(exact, float(value), int(index))
+
+
+def _smallest(gaps: list[Tensor], say: Say, v: Sequence[float]) -> list[Reading]:
+    return say(gaps, v[0], int(v[1]))
 
 
 def _joined(tensors: list[Tensor]) -> Tensor:

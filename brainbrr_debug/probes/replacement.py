@@ -13,16 +13,13 @@ import sys
 import sysconfig
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from brainbrr_debug.quantities import OUTSIDE_SITE
-from brainbrr_debug.spectral import Values, inverse_condition, solution_condition
-
-Condition = Callable[[Tensor, Any, Mapping[str, Any]], Tensor]
-"""Condition number (…), or less, from the matrices (…, n, n), the result and the other arguments."""
+from brainbrr_debug.spectral import Values
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,13 +27,13 @@ class Function:
     """A function of torch by its full `name`, and what its result tells.
 
     Either a gap between `values`, of which the results hold those at `index` (None: the result is nothing else) and
-    vectors otherwise; or a `condition`.
+    vectors otherwise; or how near to singular is what it divides by, from the inverse or from a solution.
     """
 
     name: str
     values: Values | None = None
     index: int | None = None
-    condition: Condition | None = None
+    divides: Literal["inverse", "solution"] | None = None
 
     @property
     def place(self) -> tuple[Any, str]:
@@ -91,19 +88,6 @@ def _showing(function: Function, original: Callable[..., Any]) -> Callable[..., 
     return wrapper
 
 
-def _inverse(matrices: Tensor, result: Any, rest: Mapping[str, Any]) -> Tensor:
-    return inverse_condition(matrices, _first(result))
-
-
-def _solution(matrices: Tensor, result: Any, rest: Mapping[str, Any]) -> Tensor:
-    return solution_condition(matrices, _first(result), rest["B"], left=rest.get("left", True))
-
-
-def _first(result: Any) -> Tensor:
-    found: Tensor = result if isinstance(result, Tensor) else result[0]
-    return found
-
-
 FUNCTIONS = (
     Function(name="torch.linalg.eigh", values="hermitian", index=0),
     Function(name="torch.linalg.eigvalsh", values="hermitian"),
@@ -111,12 +95,12 @@ FUNCTIONS = (
     Function(name="torch.linalg.svdvals", values="singular"),
     Function(name="torch.linalg.eig", values="eigen", index=0),
     Function(name="torch.linalg.eigvals", values="eigen"),
-    Function(name="torch.linalg.inv", condition=_inverse),
-    Function(name="torch.linalg.inv_ex", condition=_inverse),
-    Function(name="torch.inverse", condition=_inverse),
-    Function(name="torch.Tensor.inverse", condition=_inverse),
-    Function(name="torch.linalg.solve", condition=_solution),
-    Function(name="torch.linalg.solve_ex", condition=_solution),
+    Function(name="torch.linalg.inv", divides="inverse"),
+    Function(name="torch.linalg.inv_ex", divides="inverse"),
+    Function(name="torch.inverse", divides="inverse"),
+    Function(name="torch.Tensor.inverse", divides="inverse"),
+    Function(name="torch.linalg.solve", divides="solution"),
+    Function(name="torch.linalg.solve_ex", divides="solution"),
 )
 """Where a cheap number tells. The others are left to `brainbrr-debug spectrum`: det, slogdet, qr, lstsq and pinv have
 none, and cholesky gives up by itself before its matrix is singular to its precision."""

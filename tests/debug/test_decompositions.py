@@ -131,6 +131,24 @@ def test_what_is_not_a_number_is_left_to_other_checks(recorder: Decompositions) 
     assert near_singular([Reading(step=0, phase="forward", site="", quantity="condition", value=math.nan)]) == []
 
 
+def test_what_was_written_over_since_is_counted_and_not_guessed(recorder: Decompositions) -> None:
+    a = NARROW.clone()
+    LA.inv(a)
+    a.zero_()
+    assert read(recorder) == {} and recorder.unseen == 1
+
+
+def test_one_matrix_for_many_right_hand_sides(recorder: Decompositions) -> None:
+    LA.solve(NARROW, normal(3, N, 2))
+    LA.solve(torch.stack([SOUND, NARROW, SOUND]), normal(3, N))
+    assert near_singular(read(recorder).values())
+
+
+def test_numbers_whose_squares_overflow_raise_no_alarm(recorder: Decompositions) -> None:
+    LA.inv(SOUND * 1e30)
+    assert 0 < read(recorder)["condition"].value < 1e-5
+
+
 def test_the_worst_of_several_calls_in_one_module_is_the_reading(recorder: Decompositions) -> None:
     for last in (1.0, 1e-6, 1.0):
         LA.inv(torch.stack([SOUND, turned([4, 3, 2, last]), SOUND]))
