@@ -300,6 +300,8 @@ class WatchConfig(Section):
     sentinel: bool = Field(False, description="look at every leaf module's output, not only at the logits")
     healthy_batches: int = Field(1, ge=1, le=64, description="recent healthy batches kept for the capture")
     eigengap: float = Field(1e-6, gt=0, description="relative eigengap at or below which a graph counts as degenerate")
+    every: int = Field(0, ge=0, description="steps between statistics of every module, forward and backward; 0: none")
+    ranges: int = Field(0, ge=0, description="minima and maxima kept of every leaf module, shown on a trigger; 0: none")
     snapshot_every: int = Field(0, ge=0, description="steps between copies of the state to capture from; 0: none")
 
 

@@ -312,6 +312,7 @@ def incident(bench: Bench, config: Config) -> Any:
         "readings": {(reading.site, reading.quantity) for reading in run.readings().items},
         "findings": [(finding.step, finding.check) for finding in run.findings().items],
         "healthy": [len(capture.healthy_micro_batches or ()) for capture in captures],
+        "evidence": sorted({key for finding in run.findings().items for key in finding.evidence}),
         "lead_in": [len(capture.lead_in) for capture in captures],
     }
 
@@ -458,6 +459,8 @@ CASES: dict[str, Case] = {
     "watch.enabled": Case(value=False, look=command),
     "watch.sentinel": Case(value=True, look=incident, given=SHORT),
     "watch.healthy_batches": Case(value=2, look=incident, given=SHORT),
+    "watch.every": Case(value=2, look=incident, given=SHORT),
+    "watch.ranges": Case(value=2, look=incident, given=SHORT),
     "watch.snapshot_every": Case(value=2, look=incident, given=SHORT),
     "watch.eigengap": Case(value=0.9, look=incident, given=RAW),
 }
