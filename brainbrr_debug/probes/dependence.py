@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from brainbrr_debug.probes.ledger import Ledger
 from brainbrr_debug.quantities import (
@@ -66,6 +67,8 @@ class Dependence:
             BASELINE_ZEROS: torch.zeros_like(output),
             BASELINE_CONSTANT: output.mean(0, keepdim=True).expand_as(output).contiguous(),
         }
+        # a loop may move its batch only after it has told the watch
+        target = tree_map(lambda x: x.to(output.device) if isinstance(x, Tensor) else x, target)
         with preserved():
             losses = [self._loss_fn(x, target).detach().float().mean() for x in others.values()]
         self._ledger.defer(
