@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +74,9 @@ def evaluate(
 
 
 @click.command()
-@click.argument("source", metavar="INPUT", type=click.Path(path_type=Path))
-@click.argument("target", metavar="OUTPUT", type=click.Path(path_type=Path))
+@click.argument("source", metavar="INPUT", required=False, type=click.Path(path_type=Path))
+@click.argument("target", metavar="OUTPUT", required=False, type=click.Path(path_type=Path))
+@click.option("--check", is_flag=True, help="Instead: what SzCORE's reviewers run, and what scores as zero there.")
 @click.option(
     "--checkpoint", required=True, envvar="BRAINBRR_CHECKPOINT", show_envvar=True, type=click.Path(path_type=Path)
 )
@@ -85,8 +87,9 @@ def evaluate(
 @SET
 @result_options("text", "json")
 def predict(
-    source: Path,
-    target: Path,
+    source: Path | None,
+    target: Path | None,
+    check: bool,
     checkpoint: Path,
     config: Path | None,
     layout: str | None,
@@ -99,13 +102,18 @@ def predict(
 ) -> int:
     """Write the seizures in the EDF file INPUT to OUTPUT: events.tsv, .csv_bi, .edf annotations and others.
 
-    Exit codes: 0 written, 1 the detector's output is not finite.
+    Exit codes: 0 written, or every check holds; 1 the detector's output is not finite, or a check does not hold.
     """
     from brainbrr.data.formats import format_of, write_label_file
     from brainbrr.evaluation.events import NonFiniteOutput
     from brainbrr.evaluation.predict import read_and_predict, write_probabilities
     from brainbrr.training.setup import choose_device
 
+    if check:
+        refuse_to_overwrite(output, force=force)
+        return _check(*_detector(checkpoint, config, device, sets), form=form, output=output, force=force)
+    if source is None or target is None:
+        raise click.UsageError("INPUT and OUTPUT are missing; expected an EDF file and the file to write, or --check")
     for path in (output, target, probabilities):
         refuse_to_overwrite(path, force=force)
     format_of(target, layout)
@@ -123,6 +131,17 @@ def predict(
     emit(prediction.to_dict(), prediction.text(), form=form, output=output, force=force)
     wrote(target)
     return 0
+
+
+def _check(detector: Any, config: Any, *, form: str, output: Path | None, force: bool) -> int:
+    from brainbrr.evaluation.submission import check_submission
+    from brainbrr.training.setup import choose_device
+
+    outcomes = check_submission(detector, config, device=choose_device(config.experiment.device))
+    document = {"holds": all(o.holds for o in outcomes), "checks": [dataclasses.asdict(o) for o in outcomes]}
+    rows = [["", "check", "seen"], *(["✓" if o.holds else "✗", o.check, o.seen] for o in outcomes)]
+    emit(document, table(rows), form=form, output=output, force=force)
+    return 0 if document["holds"] else 1
 
 
 def _detector(checkpoint: Path, config: Path | None, device: str | None, sets: tuple[str, ...]) -> tuple[Any, Any]:
