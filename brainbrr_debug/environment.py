@@ -6,7 +6,7 @@ import dataclasses
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from typing import Any
 
@@ -32,7 +32,7 @@ class Difference:
     exact: bool
 
     def __str__(self) -> str:
-        return f"{self.key} was {self.captured}, here {self.here}"
+        return f"{self.key} was {_told(self.captured)}, here {_told(self.here)}"
 
 
 def describe_environment(device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -56,13 +56,24 @@ def describe_environment(device: torch.device | str = "cpu") -> dict[str, Any]:
 
 
 def differences(captured: Mapping[str, Any], here: Mapping[str, Any]) -> tuple[Difference, ...]:
-    """In what `here` differs from `captured`, keys that decide over bits first; the command line is left out."""
-    keys = [key for key in (*EXACT, *captured) if key != "command"]
-    return tuple(
-        Difference(key=key, captured=captured.get(key), here=here.get(key), exact=key in EXACT)
-        for key in dict.fromkeys(keys)
-        if key in here and captured.get(key) != here.get(key)
-    )
+    """In what `here` differs from `captured`, keys that decide over bits first; the command line is left out.
+
+    Of tables only the entries that differ, as "packages.numpy".
+    """
+    keys = [key for key in dict.fromkeys((*EXACT, *captured)) if key in here and key != "command"]
+    return tuple(found for key in keys for found in _apart(key, captured.get(key), here[key], key in EXACT))
+
+
+def _apart(key: str, captured: Any, here: Any, exact: bool) -> Iterator[Difference]:
+    if isinstance(captured, Mapping) and isinstance(here, Mapping):
+        for name in dict.fromkeys((*captured, *here)):
+            yield from _apart(f"{key}.{name}", captured.get(name), here.get(name), exact)
+    elif captured != here:
+        yield Difference(key=key, captured=captured, here=here, exact=exact)
+
+
+def _told(value: Any) -> str:
+    return "not there" if value is None else str(value)
 
 
 def _device(device: torch.device) -> str:

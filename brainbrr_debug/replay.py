@@ -6,8 +6,10 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from brainbrr_debug.capture import CaptureContent, read_capture
-from brainbrr_debug.errors import CannotRunHere
+from brainbrr_debug.errors import CannotRunHere, UsageError
 from brainbrr_debug.questions.reality import TOLERANCE, Reality, is_it_real
 from brainbrr_debug.records import SCHEMA, to_json
 from brainbrr_debug.report.text import row
@@ -90,14 +92,18 @@ def replay_capture(
 
     A captured failure of which no repeat fails "did not reproduce", unless something was changed on purpose: the
     device, the precision, or (`code_may_differ`) the code; then the step is healthy now. Raises CaptureError for a
-    file that is no capture, CannotRunHere where the step cannot be run.
+    file that is no capture, UsageError for no device, CannotRunHere where the step cannot be run: why, and in what the
+    environment differs.
     """
     content = read_capture(path)
+    if device is not None:
+        _require_device(device)
     trials = Trials(content, captured_subject(content, subject))
     with captured_threads(content):
         real = is_it_real(trials, times=times, device=device, dtype=dtype)
     if real.skipped is not None:
-        raise CannotRunHere(f"{path}: the captured step does not run here: {real.skipped}")
+        apart = f"; since the capture: {'; '.join(real.differences)}" if real.differences else ""
+        raise CannotRunHere(f"{path}: the captured step does not run here: {real.skipped}{apart}")
     changed = ", ".join(part for part in (dtype and f"dtype {dtype}", device and f"device {device}") if part)
     return Replayed(
         capture=str(path),
@@ -106,6 +112,15 @@ def replay_capture(
         outcome=_word(real, explained=bool(changed) or code_may_differ),
         changed=changed,
     )
+
+
+def _require_device(name: str) -> None:
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"--device is {name!r}; expected cpu, cuda or cuda:1") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise CannotRunHere(f"--device is {name!r}, and this machine has {torch.cuda.device_count()} such devices")
 
 
 def _word(real: Reality, *, explained: bool) -> Word:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 import pytest
+import torch
 
 from brainbrr_debug.capture import read_capture, write_capture
 from brainbrr_debug.cli import cli
@@ -172,6 +173,46 @@ def test_repeats_that_disagree_are_125(capture, capsys, monkeypatch):
     code, out, _ = command("replay", capture, capsys=capsys)
     assert code == 125
     assert "2 of 3 repeats failed" in out
+
+
+def test_replay_lists_in_what_this_machine_differs(capture, capsys, tmp_path):
+    import dataclasses
+
+    content = read_capture(capture)
+    elsewhere = {**content.environment, "torch": "2.9.0", "packages": {**content.environment["packages"], "numpy": "1"}}
+    path = write_capture(tmp_path / "x.h5", dataclasses.replace(content, environment=elsewhere))
+    code, out, _ = command("replay", path, capsys=capsys)
+    assert code == 1 and "compared   losses to a relative 0.001, because bits cannot be expected" in out
+    assert "\ndifference torch was 2.9.0, here " in out and "\ndifference packages.numpy was 1, here " in out
+    code, out, _ = command("replay", path, "--format", "json", capsys=capsys)
+    document = json_of(out)
+    assert not document["bit_exact"] and document["differences"][0].startswith("torch was 2.9.0, here ")
+    assert document["replay"] == {"reproduced": 3, "of": 3}
+
+
+def test_replay_that_cannot_run_here_says_why_and_what_differs(capture, capsys, tmp_path, monkeypatch):
+    import dataclasses
+
+    def build(self, seed, switches):
+        raise RuntimeError("needs the fused kernels")
+
+    content = read_capture(capture)
+    path = write_capture(
+        tmp_path / "x.h5", dataclasses.replace(content, environment={**content.environment, "torch": "2.9.0"})
+    )
+    monkeypatch.setattr(toy.TieSubject, "build", build)
+    code, out, err = command("replay", path, capsys=capsys)
+    assert (code, out, err.count("\n")) == (125, "", 1)
+    assert "does not run here: RuntimeError: needs the fused kernels; since the capture: torch was 2.9.0, here" in err
+
+
+def test_replay_on_another_device(capture, capsys):
+    assert command("replay", capture, "--device", "cpu", "--times", 1, capsys=capsys)[0] == 1
+    code, _, err = command("replay", capture, "--device", "banana", capsys=capsys)
+    assert code == 2 and err == "error: --device is 'banana'; expected cpu, cuda or cuda:1\n"
+    if not torch.cuda.is_available():
+        code, _, err = command("replay", capture, "--device", "cuda", capsys=capsys)
+        assert code == 125 and err == "error: --device is 'cuda', and this machine has 0 such devices\n"
 
 
 def test_a_subject_that_is_not_here_is_125(capture, capsys, tmp_path):

@@ -24,3 +24,16 @@ def test_differences_come_with_what_forbids_the_same_bits_first() -> None:
     found = differences(captured, here)
     assert [(d.key, d.exact) for d in found] == [("threads", True), ("python", False)]
     assert str(found[0]) == f"threads was 64, here {here['threads']}"
+
+
+def test_of_tables_only_what_differs_is_told() -> None:
+    here = {**describe_environment(), "packages": {"numpy": "2.0", "h5py": "3"}}
+    captured = {**here, "packages": {"numpy": "1.9", "h5py": "3", "triton": "3.1"}, "cuda": "12.8"}
+    captured["precision"] = {**here["precision"], "deterministic": True}
+    found = differences(captured, {**here, "cuda": None})
+    assert [(str(d), d.exact) for d in found] == [
+        ("precision.deterministic was True, here False", True),
+        ("cuda was 12.8, here not there", False),
+        ("packages.numpy was 1.9, here 2.0", False),
+        ("packages.triton was 3.1, here not there", False),
+    ]
