@@ -71,6 +71,12 @@ class Gate:
             if self._quarantine is not None:
                 self._quarantine.release(held=self._alarmed)
 
+    def let_go(self) -> None:
+        """At the end of the watch, in whatever way it came: no flag stays at the optimizer, no norm alive."""
+        if self.waiting and self._quarantine is not None:
+            self._quarantine.release(held=False)
+        self.waiting, self._norms = False, {}
+
     def scene(self, start: StepStart) -> Scene:
         """The live objects, and what the probes hold of the step."""
         return Scene(

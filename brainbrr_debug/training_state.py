@@ -60,6 +60,22 @@ def bare(model: nn.Module) -> nn.Module:
         model = inner
 
 
+def named_parameters(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The model's parameters by name, then those that only the optimizer knows, as "<optimizer>.GROUP.INDEX"."""
+    named: dict[str, Tensor] = dict(model.named_parameters())
+    known = {id(p) for p in named.values()}
+    for g, group in enumerate(optimizer.param_groups):
+        for i, parameter in enumerate(group["params"]):
+            if id(parameter) not in known:
+                named[f"<optimizer>.{g}.{i}"] = parameter
+    return named
+
+
+def parameter_count(optimizer: torch.optim.Optimizer) -> int:
+    """Parameters in all groups: cheap to ask every step, and different when a group was added."""
+    return sum(len(group["params"]) for group in optimizer.param_groups)
+
+
 def collect_state(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,

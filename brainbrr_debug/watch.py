@@ -13,6 +13,9 @@
 A step costs a sum over the output, the norm that clipping needs anyway, a hundredth of the state, and one read from
 the device. When something is not finite the parameters in memory are still those of the step's start: that is the
 moment in which the capture is written.
+
+Of a model that torch.compile compiled, output, loss, gradients, parameters and optimizer state are seen as of any
+other; what happens inside of a compiled region (outputs of its modules, its decompositions) is not.
 """
 
 from __future__ import annotations
@@ -42,7 +45,7 @@ from brainbrr_debug.scaling import ScalerPatience, find_scaler
 from brainbrr_debug.snapshot import Batches, BufferCopies, Identities, StepStart
 from brainbrr_debug.subject import Batch
 from brainbrr_debug.trail import Trail
-from brainbrr_debug.training_state import bare
+from brainbrr_debug.training_state import bare, named_parameters, parameter_count
 
 __all__ = ["NonFiniteStep", "Policy", "Watch"]
 
@@ -112,8 +115,8 @@ class Watch:
         self._model, self._optimizer, self._extra_state = bare(model), optimizer, dict(extra_state or {})
         if scaler is not None and scaler not in self._extra_state.values():
             self._extra_state.setdefault("scaler", scaler)
-        self._parameters = _named_parameters(self._model, optimizer)
-        self._known = _count(optimizer)
+        self._parameters = named_parameters(self._model, optimizer)
+        self._known = parameter_count(optimizer)
         looks = Looks(
             sentinel=sentinel,
             state_period=state_period,
@@ -177,6 +180,7 @@ class Watch:
             elif isinstance(error, Exception) and not isinstance(error, NonFiniteStep) and self._open():
                 self._judge.died(error, self._gate.scene(self._step()), self._panel.read_forward())
         finally:
+            self._gate.let_go()
             self._panel.detach()
             self._ranks.detach()
             self._judge.let_go()
@@ -201,17 +205,7 @@ class Watch:
             "unseen_decompositions": self._panel.decompositions.unseen,
             "unseen_outputs": self._panel.unseen,
         }
-        names = (
-            "steps",
-            "incidents",
-            "captures",
-            "skipped",
-            "quarantined",
-            "unchecked",
-            "damaged_checkpoints",
-            "probe_crashes",
-        )
-        return {**{name: self._judge.counts[name] for name in names}, **seen}
+        return {**{name: self._judge.counts[name] for name in COUNTED}, **seen}
 
     # The step
 
@@ -237,9 +231,9 @@ class Watch:
         held = Batches(micro_batches=batches, identities=identities)
         step = self._next if step is None else step
         self._next = step + 1
-        if _count(self._optimizer) != self._known:  # a parameter group was added
-            self._parameters.update(_named_parameters(self._model, self._optimizer))
-            self._known = _count(self._optimizer)
+        if parameter_count(self._optimizer) != self._known:  # a parameter group was added
+            self._parameters.update(named_parameters(self._model, self._optimizer))
+            self._known = parameter_count(self._optimizer)
             self._judge.trail.clear()
         self._panel.open(step, held)
         self._buffers.take()
@@ -332,18 +326,3 @@ class Watch:
 
 def _as_batch(inputs: Any, target: Any) -> Batch:
     return (inputs if isinstance(inputs, tuple) else (inputs,)), target
-
-
-def _count(optimizer: torch.optim.Optimizer) -> int:
-    return sum(len(group["params"]) for group in optimizer.param_groups)
-
-
-def _named_parameters(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The model's parameters by name, then those that only the optimizer knows."""
-    named: dict[str, Tensor] = dict(model.named_parameters())
-    known = {id(p) for p in named.values()}
-    for g, group in enumerate(optimizer.param_groups):
-        for i, parameter in enumerate(group["params"]):
-            if id(parameter) not in known:
-                named[f"<optimizer>.{g}.{i}"] = parameter
-    return named

@@ -88,6 +88,24 @@ def test_a_long_watch_holds_on_to_nothing(tmp_path: Path) -> None:
     assert sizes[0] == sizes[1]
 
 
+@pytest.mark.slow
+def test_ten_thousand_steps_leak_nothing(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.BatchNorm1d(4), nn.Linear(4, 3))
+    options = {"healthy_batches": 2, "sentinel": True, "every": 50, "ranges": 3, "snapshot_every": 20}
+    loop = Loop(model=model, run_dir=tmp_path / "r", **options)
+    bytes_alive: list[int] = []
+
+    def spoil(step: int, scene: dict[str, Any]) -> None:
+        if step in (210, 10_010) and "output" not in scene:
+            gc.collect()
+            bytes_alive.append(sum(x.numel() * x.element_size() for x in programs.live_tensors()))
+
+    loop.run(10_011, spoil)
+    assert bytes_alive[0] == bytes_alive[1]
+    assert loop.watch.counters["steps"] == 10_011 and programs.hooks(model) == 0
+    assert {f.check for f in RunDir.open(tmp_path / "r").findings().items if f.severity <= 1} == set()
+
+
 def test_readings_are_json_lines_without_nan_literals(tmp_path: Path) -> None:
     with pytest.raises(NonFiniteStep):
         Loop(run_dir=tmp_path / "r").run(10, programs.spoil_gradient)
