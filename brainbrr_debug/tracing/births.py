@@ -144,7 +144,7 @@ def find_births(
     scalar_kinds = scalar_kinds_in((args, kwargs))
     deliberate = sign.uninitialised or (sign.fill and bool(scalar_kinds))
     if not tensor_kinds and not scalar_kinds & read_out:
-        born = _births(bad_outputs, NAN | INF, deliberate)
+        born = births_of(bad_outputs, NAN | INF, deliberate)
         if born is not None and scalar_kinds and not born.found & NAN:
             born.deliberate = True  # somebody wrote x - inf
         return born
@@ -189,7 +189,8 @@ def _parts(outputs: Sequence[tuple[int, torch.Tensor]]) -> Iterator[tuple[int, t
             yield place, part
 
 
-def _births(outputs: Sequence[tuple[int, torch.Tensor]], which: int, deliberate: bool) -> Births | None:
+def births_of(outputs: Sequence[tuple[int, torch.Tensor]], which: int, deliberate: bool) -> Births | None:
+    """All elements of the kinds `which` among the outputs (place, tensor), as births."""
     masks = {place: bad_elements(part, which) for place, part in _parts(outputs)}
     return _births_from(outputs, masks, deliberate)
 

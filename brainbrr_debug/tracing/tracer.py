@@ -14,6 +14,7 @@ from brainbrr_debug.records import Phase
 from brainbrr_debug.tracing.births import (
     Births,
     Signature,
+    births_of,
     find_births,
     mutated_arguments,
     scalar_kinds_in,
@@ -22,7 +23,7 @@ from brainbrr_debug.tracing.births import (
 )
 from brainbrr_debug.tracing.events import Event, Intervention, Record
 from brainbrr_debug.tracing.evidence import Collector
-from brainbrr_debug.tracing.finiteness import bad_elements, fill_finite_, kinds, values, writable
+from brainbrr_debug.tracing.finiteness import INF, NAN, bad_elements, fill_finite_, kinds, values, writable
 from brainbrr_debug.tracing.harm import Symptom
 from brainbrr_debug.tracing.locations import Locator, Place
 from brainbrr_debug.tracing.memento import Path, storage_key
@@ -254,7 +255,9 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._read_out_lineage |= parents
         lineage = parents
         if bad and not formula:
-            born = find_births(func, sign, args, kwargs, bad, past, self._read_out)
+            born = self._from_outside(sign, index, args, kwargs, bad, mutated) or find_births(
+                func, sign, args, kwargs, bad, past, self._read_out
+            )
             lineage = parents if born is None else self._judge(born, sign, index, parents)
         if not mutated:
             self._forget(result)  # fresh memory may have been somebody else's before
@@ -263,6 +266,22 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._name_arrivals(lineage, sign, index)
         if record is not None:
             record.lineage = lineage
+
+    def _from_outside(
+        self, sign: Signature, index: int, args: Any, kwargs: Any, bad: Sequence[tuple[int, torch.Tensor]],
+        mutated: Sequence[torch.Tensor],
+    ) -> Births | None:  # fmt: skip
+        """Births in the first operation that reads a bad tensor which no operation has made: `torch.tensor(inf)`,
+        an array of NumPy's."""
+        if self._phase == "optimizer" or self.engine_depth:
+            return None
+        if self.intervention.names is not None and ("op", index, sign.name) not in self.intervention.keys:
+            return None  # not everything was looked at: what made the tensor may have been missed
+        written = {id(tensor) for tensor in mutated}
+        read = [tensor for tensor in tensors_in((args, kwargs)) if id(tensor) not in written and kinds(tensor)]
+        if not read or any(tensor.requires_grad or self.lineage_of(tensor) for tensor in read):
+            return None
+        return births_of(bad, NAN | INF, all(tensor.numel() == 1 or kinds(tensor) == INF for tensor in read))
 
     def _judge(self, born: Births, sign: Signature, index: int, parents: frozenset[int]) -> frozenset[int]:
         """Turn births into an event (or none, inside a backward node); the lineage of the operation's results."""
