@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from brainbrr_debug.checks.steps import Step
-from brainbrr_debug.checks.trend import Series, Shape, Trend
+from brainbrr_debug.checks.trend import Series, Shape, Trend, fit
 from brainbrr_debug.quantities import ABSMAX, EIGENGAP, GRADIENT_NORM, HEADROOM, LOSS
 from brainbrr_debug.records import Finding, Reading, Severity
 
@@ -21,14 +21,21 @@ OF_SAMPLES = Shape(windows=(6, 12, 24), doublings=6, r2=0.95)
 """Outputs of modules and the gradients there: the same over sampled steps."""
 OF_GAPS = Shape(windows=(12, 48, 96), doublings=math.log2(100), r2=0.8, sign=-1)
 """A smallest gap is an extreme of many, and scatters."""
-NEW = 8.0
-"""Growth counts where it leads beyond this many times everything seen before it."""
-HORIZON = 16
-"""Growth of a module's numbers counts where they overflow within so many times the time that it was seen for."""
+NEW = 3.0
+"""Growth counts where it leads so many doublings beyond everything seen before it."""
+RISES, RISES_R2 = 0.2, 0.8
+"""A model that leaves its initial scale behind grows geometrically, too, and learns: gradients and outputs count where
+the loss rises along a line by this share of its size (and with this r²), or where the end is near.
+"""
+NEAR = 2
+"""So many times the window's length."""
+NORM_BITS = 64.0
+"""A norm whose square is beyond float32 can no longer be computed in it."""
+REMEMBERED = 4096
 SPIKE_FACTOR = 10.0
 SPIKE_STEPS = 50
 
-_LARGEST = {"float16": 65504.0, "float32": 3.4028235e38}
+_LARGEST = {"float16": 16.0, "float32": 128.0}  # log2 of what overflows
 
 
 class Growth:
@@ -36,22 +43,25 @@ class Growth:
 
     def __init__(self) -> None:
         self._series: dict[tuple[str, str, int], Series] = {}
+        self._losses: collections.deque[tuple[int, float]] = collections.deque(maxlen=REMEMBERED)
 
     def see(self, step: Step) -> Iterator[Finding]:
         """The findings of one step."""
         losses = step.values(LOSS)
         if losses:
-            yield from self._always(step, "loss", "the loss", sum(losses) / len(losses))
+            loss = sum(losses) / len(losses)
+            if self._losses and step.number <= self._losses[-1][0]:
+                self._losses.clear()  # the run went back to an earlier step
+            self._losses.append((step.number, loss))
+            trend = self._trend(("loss", "", 0), OF_STEPS, step.number, loss)
+            if trend is not None:
+                yield _growing("loss", "the loss", trend, _ends(trend))
         for norm in step.values(GRADIENT_NORM):
-            yield from self._always(step, "gradient", "the gradient norm", norm)
+            trend = self._trend(("gradient", "", 0), OF_STEPS, step.number, norm)
+            if trend is not None and self._matters(trend, NORM_BITS - trend.end):
+                yield _growing("gradient", "the gradient norm", trend, _ends(trend))
         if step.has(ABSMAX):
             yield from self._sampled(step)
-
-    def _always(self, step: Step, where: str, name: str, value: float) -> Iterator[Finding]:
-        trend = self._trend((where, "", 0), OF_STEPS, step.number, value)
-        if trend is not None:
-            ends = {kind: trend.steps_to(limit) for kind, limit in _LARGEST.items()}
-            yield _growing(where, name, trend, [f"{kind} in about {n:.0f}" for kind, n in ends.items() if n < math.inf])
 
     def _sampled(self, step: Step) -> Iterator[Finding]:
         calls: collections.Counter[tuple[str, str]] = collections.Counter()
@@ -61,7 +71,7 @@ class Growth:
             key, calls[place] = (*place, calls[place]), calls[place] + 1
             trend = self._trend(key, OF_SAMPLES, step.number, reading.value)
             bits = left.get(key)
-            if trend is None or bits is None or bits / trend.slope > HORIZON * (trend.last - trend.first):
+            if trend is None or bits is None or not self._matters(trend, bits):
                 continue
             of = "the output of" if reading.phase == "forward" else "the gradient at the output of"
             name = f"the largest magnitude in {of} {reading.site or 'the root module'}"
@@ -73,9 +83,24 @@ class Growth:
             series = self._series[key] = Series(shape)
         series.add(step, value)
         trend = series.trend()
-        if trend is None or value < NEW * series.largest_before(trend.first):
+        if trend is None or trend.end < NEW + series.largest_before(trend.first):
             return None
         return trend
+
+    def _matters(self, trend: Trend, bits: float) -> bool:
+        """Whether it leads to harm: `bits` doublings are left, or the loss suffers already."""
+        if bits / trend.slope <= NEAR * (trend.last - trend.first):
+            return True
+        seen = [(step, loss) for step, loss in self._losses if trend.first <= step <= trend.last]
+        if len(seen) < 2:
+            return not self._losses
+        loss = fit(seen)
+        return loss.r2 >= RISES_R2 and loss.end - loss.start >= RISES * abs(loss.start)
+
+
+def _ends(trend: Trend) -> list[str]:
+    ahead = {kind: trend.steps_to(limit) for kind, limit in _LARGEST.items()}
+    return [f"{kind} in about {steps:.0f}" for kind, steps in ahead.items() if steps < math.inf]
 
 
 def _headrooms(step: Step) -> dict[tuple[str, str, int], float]:
@@ -125,7 +150,7 @@ class ClosingGap:
             series = self._series.setdefault(site, Series(OF_GAPS))
             series.add(step.number, reading.value)
             trend = series.trend() if reading.value > self._threshold else None
-            ahead = math.inf if trend is None else trend.steps_to(self._threshold)
+            ahead = math.inf if trend is None else trend.steps_to(math.log2(self._threshold))
             if trend is not None and ahead <= trend.last - trend.first:
                 yield self._closing(site, trend, ahead)
 

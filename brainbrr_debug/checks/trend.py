@@ -1,4 +1,4 @@
-"""A straight line through logarithms: how a quantity grows or shrinks by the step. Imports no torch."""
+"""Straight lines through values or their logarithms: how a quantity moves with the step. Imports no torch."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Trend:
-    """Least squares of log2(value) on the step, over `points` values from step `first` to step `last`.
+    """Least squares over `points` values from step `first` to step `last`.
 
-    `start` and `end` are log2 of what the line has there, `r2` is the share of variance that it explains.
+    `start` and `end` are what the line has there, `r2` is the share of variance that it explains.
     """
 
     points: int
@@ -24,23 +24,21 @@ class Trend:
 
     @property
     def slope(self) -> float:
-        """Doublings a step; negative where the value shrinks."""
+        """By the step; of a line through binary logarithms, doublings a step."""
         return (self.end - self.start) / (self.last - self.first)
 
-    def steps_to(self, value: float) -> float:
-        """Steps after the last one until the line reaches `value`; infinite where it leads elsewhere."""
-        ahead = math.log2(value) - self.end
+    def steps_to(self, level: float) -> float:
+        """Steps after the last one until the line reaches `level`; infinite where it leads elsewhere."""
+        ahead = level - self.end
         return ahead / self.slope if self.slope * ahead > 0 else math.inf
 
 
 def fit(points: Sequence[tuple[int, float]]) -> Trend:
-    """The Trend of (step, value) pairs in order of step; values are positive, steps differ, two pairs at least."""
+    """The Trend of (step, value) pairs in order of step; steps differ, two pairs at least."""
     n = len(points)
-    logs = [math.log2(value) for _, value in points]
-    middle, level = sum(step for step, _ in points) / n, sum(logs) / n
-    steps = sum((step - middle) ** 2 for step, _ in points)
-    both = sum((step - middle) * (log - level) for (step, _), log in zip(points, logs, strict=True))
-    spread = sum((log - level) ** 2 for log in logs)
+    middle, level = sum(step for step, _ in points) / n, sum(value for _, value in points) / n
+    away = [(step - middle, value - level) for step, value in points]
+    steps, both, spread = sum(x * x for x, _ in away), sum(x * y for x, y in away), sum(y * y for _, y in away)
     slope = both / steps
     first, last = points[0][0], points[-1][0]
     return Trend(
@@ -55,9 +53,9 @@ def fit(points: Sequence[tuple[int, float]]) -> Trend:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """What counts as a trend: a line that explains one of the `windows` (numbers of values) to at least `r2`.
+    """What counts as a trend: a line through the binary logarithms of one of the `windows` (numbers of values).
 
-    It must rise (`sign` 1) or fall (−1) by at least `doublings` over the window.
+    It must explain them to at least `r2`, and rise (`sign` 1) or fall (−1) by at least `doublings` over the window.
     """
 
     windows: tuple[int, ...]
@@ -67,12 +65,12 @@ class Shape:
 
 
 class Series:
-    """The last values of one quantity at one place, as many as the longest window of `shape` needs."""
+    """Logarithms of the last values of one quantity at one place, as many as the longest window of `shape` needs."""
 
     def __init__(self, shape: Shape) -> None:
         self._shape = shape
         self._points: collections.deque[tuple[int, float]] = collections.deque(maxlen=max(shape.windows))
-        self._largest_gone = 0.0
+        self._largest_gone = -math.inf
 
     def add(self, step: int, value: float) -> None:
         """One more value. The series breaks off at one without a logarithm, and where a run went back to a step."""
@@ -83,7 +81,7 @@ class Series:
             gone = self._points[0][1] if usable else max(value for _, value in self._points)
             self._largest_gone = max(self._largest_gone, gone)
         if usable:
-            self._points.append((step, value))
+            self._points.append((step, math.log2(value)))
         else:
             self._points.clear()
 
@@ -94,7 +92,7 @@ class Series:
             if len(self._points) < window:
                 continue
             first, last = self._points[-window][1], self._points[-1][1]
-            if shape.sign * (math.log2(last) - math.log2(first)) < shape.doublings / 2:
+            if shape.sign * (last - first) < shape.doublings / 2:
                 continue  # most of the time nothing need be fitted
             found = fit([self._points[i] for i in range(-window, 0)])
             if shape.sign * (found.end - found.start) >= shape.doublings and found.r2 >= shape.r2:
@@ -102,5 +100,5 @@ class Series:
         return None
 
     def largest_before(self, step: int) -> float:
-        """The largest value older than `step`; 0 where there is none."""
+        """The largest logarithm older than `step`; −inf where there is none."""
         return max([self._largest_gone, *(value for at, value in self._points if at < step)])
