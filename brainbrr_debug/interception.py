@@ -71,10 +71,6 @@ class Interception(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._by_node: dict[tuple[int, str], _Seen] = {}
         self._sequences: dict[int, int] = {}  # every thread counts by itself
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # nothing here is compiled: spare every operation two wrappers
-
     @contextlib.contextmanager
     def attached(self) -> Iterator[None]:
         """Around the step."""

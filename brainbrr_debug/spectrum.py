@@ -20,10 +20,8 @@ from brainbrr_debug.samples import batch_size
 from brainbrr_debug.spectral import THRESHOLD
 from brainbrr_debug.subject import Batch, Run, Subject, plain_step
 from brainbrr_debug.target import captured_subject
-from brainbrr_debug.training_state import StateError
 from brainbrr_debug.trial import Trial, captured_threads, caused_by_nonfinite, one_line, prepare
-
-_FAILURES = (RuntimeError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError, OSError, StateError)
+from brainbrr_debug.trials import FAILURES
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +94,7 @@ def spectrum_of(path: Path, *, subject: str | None = None) -> Spectrum:
     try:
         with captured_threads(content):
             return _measured(str(path), content, found)
-    except _FAILURES as error:
+    except FAILURES as error:
         raise CannotRunHere(f"{path}: the captured step does not run here: {one_line(error)}") from error
     finally:
         generators.restore()

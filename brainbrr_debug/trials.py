@@ -22,7 +22,7 @@ from brainbrr_debug.subject import Subject
 from brainbrr_debug.training_state import StateError
 from brainbrr_debug.trial import Trial, observe, one_line
 
-_FAILURES = (
+FAILURES = (
     RuntimeError,
     ValueError,
     TypeError,
@@ -33,6 +33,7 @@ _FAILURES = (
     OSError,
     StateError,
 )
+"""What a step that does not run here may raise."""
 
 
 class OutOfBudget(Exception):
@@ -121,7 +122,7 @@ class Trials:
         generators = RngState.take()
         try:
             return observe(self.content, self.subject, trial), "", time.monotonic() - started
-        except _FAILURES as error:
+        except FAILURES as error:
             return None, one_line(error), time.monotonic() - started
         finally:
             generators.restore()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from brainbrr_debug.report.spectrum_plot import Bar, levels, scatter
+from brainbrr_debug.report.spectrum_plot import STYLE, Bar, levels, scatter
 from brainbrr_debug.report.spectrum_text import (
     HEADS,
     Row,
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 DRAWN = 12
 """So many places in the program are drawn, the worst first."""
 ROWS = 400
-EXTRA = (
-    "svg .worse { fill: none; stroke: var(--bad); stroke-width: 1.8; } svg .span { stroke: var(--curve); opacity: .5; }"
-)
 
 
 def spectrum_page(spectrum: Spectrum) -> str:
@@ -46,7 +43,7 @@ def spectrum_page(spectrum: Spectrum) -> str:
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"/>'
         '<meta name="viewport" content="width=device-width, initial-scale=1"/>'
-        f"<title>{title}</title><style>{escape(CSS + EXTRA, quote=False)}</style></head>\n"
+        f"<title>{title}</title><style>{escape(CSS + STYLE, quote=False)}</style></head>\n"
         "<body>\n" + "\n".join(body) + "\n</body></html>\n"
     )
 

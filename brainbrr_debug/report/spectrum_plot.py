@@ -23,6 +23,13 @@ class Bar:
     bad: bool
 
 
+STYLE = """
+svg polyline { fill: none; stroke-width: 1.8; } svg .span { stroke: var(--curve); opacity: .5; }
+svg polyline.worst { stroke: var(--bad); } svg polyline.healthy { stroke: var(--curve); }
+svg circle.worst, svg text.worst { fill: var(--bad); } svg circle.healthy, svg text.healthy { fill: var(--curve); }
+"""
+
+
 def scatter(title: str, bars: Sequence[Bar], *, limit: float, low: bool) -> str:
     """A dot for the worst matrix of each sample (a cross where it is degenerate) with a line up to the best one, over a
     logarithmic scale with the limit; `low` says that small is bad."""
@@ -59,34 +66,37 @@ def scatter(title: str, bars: Sequence[Bar], *, limit: float, low: bool) -> str:
 
 def levels(title: str, worst: Sequence[float], best: Sequence[float]) -> str:
     """Values by their rank, over the largest magnitude: the worst matrix in red, a healthy one (if any) beside it."""
-    largest = {id(values): max((abs(v) for v in values), default=0.0) or 1.0 for values in (worst, best)}
-    curves = [(values, kind) for values, kind in ((best, "curve"), (worst, "worse")) if values]
-    scaled = [([v / largest[id(values)] for v in values], kind) for values, kind in curves]
-    low = min([0.0, *(v for values, _ in scaled for v in values)])
-    n = max(len(worst), len(best))
+    curves = [(_scaled(values), kind) for values, kind in ((best, "healthy"), (worst, "worst")) if values]
+    bottom = min(0.0, *(value for values, _ in curves for value in values))
+    n = max(len(values) for values, _ in curves)
 
-    def point(rank: int, value: float) -> str:
-        x = LEFT + (WIDTH - LEFT - RIGHT) * (rank + 0.5) / n
-        return f"{x:.1f},{TOP + (HEIGHT - TOP - BOTTOM) * (1 - value) / (1 - low):.1f}"
+    def x(rank: int) -> float:
+        return LEFT + (WIDTH - LEFT - RIGHT) * (rank + 0.5) / n
 
-    parts = []
-    for value in (0.0, 0.5, 1.0, *([-0.5, -1.0] if low < -0.5 else ())):
-        y = float(point(0, value).split(",")[1])
-        parts.append(f'<line class="grid" x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}"/>')
-        parts.append(_text(LEFT - 6, y + 4, f"{value:g}", "end"))
-    for values, kind in scaled:
-        path = " ".join(point(rank, value) for rank, value in enumerate(values))
-        parts.append(f'<polyline class="{kind}" points="{path}"/>')
-        dot = "point" if kind == "curve" else "bad"
-        parts += [
-            f'<circle class="{dot}" cx="{xy.split(",")[0]}" cy="{xy.split(",")[1]}" r="3"/>' for xy in path.split(" ")
-        ]
-    parts.append(f'<text class="mark" x="{WIDTH - RIGHT}" y="14" text-anchor="end">worst</text>')
-    if best:
-        parts.append(_text(WIDTH - RIGHT - 44, 14, "healthiest,", "end"))
+    def y(value: float) -> float:
+        return TOP + (HEIGHT - TOP - BOTTOM) * (1 - value) / (1 - bottom)
+
+    parts = [_level(value, y(value)) for value in (-1.0, -0.5, 0.0, 0.5, 1.0) if value >= bottom]
+    parts += [_text(x(rank), HEIGHT - 10, str(rank), "middle") for rank in range(0, n, -(-n // 24))]
     parts.append(_text(LEFT - 6, HEIGHT - 10, "rank", "end"))
-    parts += [_text(float(point(r, 0).split(",")[0]), HEIGHT - 10, str(r), "middle") for r in range(0, n, -(-n // 24))]
+    for place, kind in enumerate(kind for _, kind in reversed(curves)):
+        parts.append(f'<text class="{kind}" x="{WIDTH - RIGHT - 48 * place}" y="14" text-anchor="end">{kind}</text>')
+    for values, kind in curves:
+        points = [(x(rank), y(value)) for rank, value in enumerate(values)]
+        line = " ".join(f"{a:.1f},{b:.1f}" for a, b in points)
+        parts.append(f'<polyline class="{kind}" points="{line}"/>')
+        parts += [f'<circle class="{kind}" cx="{a:.1f}" cy="{b:.1f}" r="3"/>' for a, b in points]
     return _figure(title, f"{title}, each over its own largest magnitude", parts)
+
+
+def _scaled(values: Sequence[float]) -> list[float]:
+    largest = max(map(abs, values)) or 1.0
+    return [value / largest for value in values]
+
+
+def _level(value: float, y: float) -> str:
+    grid = f'<line class="grid" x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}"/>'
+    return grid + _text(LEFT - 6, y + 4, f"{value:g}", "end")
 
 
 def _power(value: float) -> float:

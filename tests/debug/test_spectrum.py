@@ -343,4 +343,4 @@ def test_levels_of_one_matrix_of_negative_values_and_of_zeros() -> None:
     for worst, best in (((-2.0, 1.0), ()), ((0.0, 0.0), (1.0, 2.0)), ((3.0,), (1.0,))):
         svg = levels("values", worst, best)
         assert svg.count("<circle") == len(worst) + len(best)
-        assert all(0 <= y <= 190 for kind in ("bad", "point") for y in heights(svg, kind))
+        assert all(0 <= y <= 190 for kind in ("worst", "healthy") for y in heights(svg, kind))
