@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from brainbrr_debug.integrations.session import Identify, Session, require_skippable, storable
+from brainbrr_debug.integrations.session import Identify, Session, options_for_watch, require_skippable
 from brainbrr_debug.rundir import RunDir
 from brainbrr_debug.subject import Batch, Gate, Step
 from brainbrr_debug.watch import NonFiniteStep, Watch
@@ -65,12 +65,12 @@ class WatchCallback(Callback):
             )
         optimizer = trainer.optimizers[0]
         require_skippable(optimizer)
-        options = dict(self._options)
-        schedulers = {f"scheduler.{i}": config.scheduler for i, config in enumerate(trainer.lr_scheduler_configs)}
-        options["extra_state"] = {**storable(schedulers), **(options.get("extra_state") or {})}
-        framework = f"lightning {lightning.__version__}, precision {trainer.precision}"
-        options["environment"] = {"framework": framework, **(options.get("environment") or {})}
-        options.setdefault("scaler", getattr(trainer.precision_plugin, "scaler", None))
+        options = options_for_watch(
+            self._options,
+            framework=f"lightning {lightning.__version__}, precision {trainer.precision}",
+            schedulers={f"scheduler.{i}": config.scheduler for i, config in enumerate(trainer.lr_scheduler_configs)},
+            scaler=getattr(trainer.precision_plugin, "scaler", None),
+        )
         watched = pl_module.get_submodule(self._module)
         session = self._session = Session(Watch(watched, optimizer, self._run_dir, **options), self._identify)
         self._output_seen = False
@@ -116,6 +116,11 @@ class WatchCallback(Callback):
     ) -> None:
         """After an update, let go of the step; between accumulated batches it stays open."""
         self._running().end()
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Before a checkpoint takes the place of a good one. Raises NonFiniteStep where the state is damaged."""
+        if self._session is not None:
+            self._session.checkpoint()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The training is over."""

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 from brainbrr_debug.subject import Batch
 from brainbrr_debug.tensors import TreeError, TreeWriter
@@ -30,7 +30,7 @@ class Session:
         self._identify = identify
         self._raw: list[Any] = []
         self._losses = 0
-        self._open = self._update = self._passed = False
+        self._open = self._update = self._passed = self._left = False
         self._exit = contextlib.ExitStack()
         self._exit.enter_context(watch)
 
@@ -47,6 +47,7 @@ class Session:
         trace: TracebackType | None = None,
     ) -> None:
         """The end, by `error` where there is one; again: nothing. Raises NonFiniteStep as the watch does on leaving."""
+        self._left = True
         self._exit.__exit__(kind, error, trace)
 
     @property
@@ -98,8 +99,13 @@ class Session:
     def end(self) -> None:
         """After each micro-batch: where the gate was passed, the step is over."""
         if self._passed:
+            self._open = self._passed = False
             self.watch.end()
-            self._open = False
+
+    def checkpoint(self) -> None:
+        """Before a checkpoint is written, while the session lasts. Raises NonFiniteStep as `Watch.checkpoint` does."""
+        if not self._left:
+            self.watch.checkpoint()
 
 
 def require_skippable(optimizer: torch.optim.Optimizer) -> None:
@@ -111,8 +117,22 @@ def require_skippable(optimizer: torch.optim.Optimizer) -> None:
         )
 
 
-def storable(things: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of `things` whose state dict a capture can hold; a warning names the others, once, at the start."""
+def options_for_watch(
+    given: Mapping[str, Any], *, framework: str, schedulers: Mapping[str, Any], scaler: Any
+) -> dict[str, Any]:
+    """The options that a person gave, and where they are silent what the framework knows."""
+    together = distributed.is_available() and distributed.is_initialized()
+    return {
+        "scaler": scaler,
+        "process_group": distributed.group.WORLD if together else None,
+        **given,
+        "extra_state": {**_storable(schedulers), **(given.get("extra_state") or {})},
+        "environment": {"framework": framework, **(given.get("environment") or {})},
+    }
+
+
+def _storable(things: Mapping[str, Any]) -> dict[str, Any]:
+    """Those whose state dict a capture can hold; a warning names the others, before a whole capture fails for them."""
     kept = {}
     for name, thing in things.items():
         try:

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from brainbrr_debug.integrations.session import Identify, Session, require_skippable, storable
+from brainbrr_debug.integrations.session import Identify, Session, options_for_watch, require_skippable
 from brainbrr_debug.rundir import RunDir
 from brainbrr_debug.subject import Batch, Gate, Step
 from brainbrr_debug.watch import Watch
@@ -57,12 +57,12 @@ class WatchCallback(TrainerCallback):
         trainer = self._trainer()
         optimizer = _bare(kwargs["optimizer"])
         require_skippable(optimizer)
-        options = dict(self._options)
-        schedulers = storable({"scheduler": kwargs["lr_scheduler"]})
-        options["extra_state"] = {**schedulers, **(options.get("extra_state") or {})}
-        framework = f"transformers {transformers.__version__}, precision {trainer.accelerator.mixed_precision}"
-        options["environment"] = {"framework": framework, **(options.get("environment") or {})}
-        options.setdefault("scaler", trainer.accelerator.scaler)
+        options = options_for_watch(
+            self._options,
+            framework=f"transformers {transformers.__version__}, precision {trainer.accelerator.mixed_precision}",
+            schedulers={"scheduler": kwargs["lr_scheduler"]},
+            scaler=trainer.accelerator.scaler,
+        )
         session = self._session = Session(Watch(kwargs["model"], optimizer, self._run_dir, **options), self._identify)
         session.wrap(trainer, "_run_epoch", lambda original: _ended_by_error(original, session))
         session.wrap(trainer, "compute_loss", lambda original: _seen(original, session, trainer))
@@ -76,9 +76,18 @@ class WatchCallback(TrainerCallback):
             self._session.settle(_bare(kwargs["optimizer"]))
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """After the update, let go of the step."""
+        """After the update, let go of the step; where a checkpoint is due, look whether it would be a good one."""
         if self._session is not None:
             self._session.end()
+            if control.should_save:
+                self._session.checkpoint()
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """As `on_step_end`, for checkpoints of epochs."""
+        if self._session is not None and control.should_save:
+            self._session.checkpoint()
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

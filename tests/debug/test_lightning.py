@@ -96,12 +96,11 @@ def fit(tmp_path: Path, callbacks: list[Any], module: Any = None, data: Any = No
         max_epochs=1,
         accelerator="cpu",
         logger=False,
-        enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=tmp_path,
         callbacks=callbacks,
-        **{"gradient_clip_val": 0.5, **options},
+        **{"gradient_clip_val": 0.5, "enable_checkpointing": False, **options},
     )
     trainer.fit(module, torch.utils.data.DataLoader(batches() if data is None else data, batch_size=None))
     return module
@@ -279,6 +278,22 @@ def test_a_part_can_be_watched_and_an_output_that_nobody_sees_is_said(tmp_path: 
     with pytest.raises(NonFiniteStep, match=r"step 3: .*logits"):
         fit(tmp_path, [callback], Inner(), data)
     assert list(read_capture(only_capture(tmp_path / "run")).model_state) == ["lift.weight", "head.weight", "head.bias"]
+
+
+def test_a_damaged_state_is_not_saved(tmp_path: Path) -> None:
+    class Damaged(lightning.Callback):
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, out: Any, batch: Any, batch_idx: int) -> None:
+            with torch.no_grad():
+                pl_module.net.head.bias.fill_(torch.nan)
+
+    saving = lightning.callbacks.ModelCheckpoint(tmp_path / "saved", every_n_train_steps=1)
+    callbacks = [WatchCallback(tmp_path / "run"), Damaged(), saving]
+    module = Net()
+    with pytest.raises(NonFiniteStep, match="after step 0, before a checkpoint: 1 tensors"):
+        fit(tmp_path, callbacks, module, batches(None), enable_checkpointing=True)
+    assert not list(tmp_path.glob("saved/*")) and hooks(module) == 0
+    fit(tmp_path, [WatchCallback(tmp_path / "healthy"), saving], None, batches(None), enable_checkpointing=True)
+    assert len(list(tmp_path.glob("saved/*.ckpt"))) == 1
 
 
 def test_what_one_gate_cannot_watch_is_refused(tmp_path: Path) -> None:

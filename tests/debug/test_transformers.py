@@ -113,12 +113,11 @@ def train(
         per_device_train_batch_size=SAMPLES,
         num_train_epochs=1,
         report_to=[],
-        save_strategy="no",
         use_cpu=True,
         disable_tqdm=True,
         dataloader_pin_memory=False,
         max_grad_norm=0.5,
-        **{key: value for key, value in options.items() if key not in keys},
+        **{"save_strategy": "no", **{key: value for key, value in options.items() if key not in keys}},
     )
     made = trainer(
         model=net() if model is None else model,
@@ -294,6 +293,23 @@ def test_brain_float_is_watched_as_it_is(tmp_path: Path) -> None:
         train(tmp_path, [WatchCallback(tmp_path / "run")], bf16=True)
     content = read_capture(only_capture(tmp_path / "run"))
     assert content.step == SILENT and content.environment["framework"].endswith("precision bf16")
+
+
+def test_a_damaged_state_is_not_saved(tmp_path: Path) -> None:
+    class Damaged(transformers.TrainerCallback):
+        def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            with torch.no_grad():
+                kwargs["model"].head.bias.fill_(torch.nan)
+
+    saving = {"save_strategy": "steps", "save_steps": 3}
+    model = net()
+    with pytest.raises(NonFiniteStep, match=r"step [01]"):
+        train(
+            tmp_path, [WatchCallback(tmp_path / "run"), Damaged()], model, samples(False), **{**saving, "save_steps": 1}
+        )
+    assert not list(tmp_path.glob("out/checkpoint-*")) and hooks(model) == 0
+    train(tmp_path, [WatchCallback(tmp_path / "healthy")], None, samples(False), **saving)
+    assert len(list(tmp_path.glob("out/checkpoint-*"))) == 3
 
 
 def test_what_one_gate_cannot_watch_is_refused(tmp_path: Path) -> None:
