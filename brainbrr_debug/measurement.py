@@ -77,7 +77,7 @@ def of_eig(a: Tensor, given: Given, found: tuple[Tensor, ...], eps: float) -> Fa
     values, vectors = found
     a = a.to(vectors.dtype)
     exact = torch.linalg.eigvals(a)
-    gap = torch.where(scattered_eigengap(values) == 0, 0.0, scattered_eigengap(exact))
+    gap = torch.where(_scattered(values) == 0, 0.0, _scattered(exact))
     largest = exact.abs().amax(-1) if exact.shape[-1] else exact.abs().sum(-1)
     usable = torch.where(torch.isfinite(vectors), vectors, 0)
     return Facts(
@@ -207,6 +207,12 @@ def _gaps(exact: Tensor, computed: Tensor) -> tuple[Tensor, Tensor]:
     the gradient divides by it, whatever float64 would have found."""
     equal = eigengap(computed) == 0
     return torch.where(equal, 0.0, eigengap(exact)), torch.where(equal, torch.inf, amplification(exact))
+
+
+def _scattered(values: Tensor) -> Tensor:
+    """Gaps of eigenvalues in no order, one matrix after the other: all pairs of a stack would not fit."""
+    flat = values.reshape(-1, values.shape[-1])
+    return torch.stack([scattered_eigengap(each) for each in flat]).reshape(values.shape[:-1])
 
 
 def _closeness(magnitudes: Tensor, *, amplified: bool = False) -> dict[str, Tensor]:

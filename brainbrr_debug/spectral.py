@@ -65,11 +65,6 @@ def amplification(values: Tensor) -> Tensor:
     return 1 / gaps.amin(dim=-1)
 
 
-def is_degenerate(values: Tensor, threshold: float = THRESHOLD) -> Tensor:
-    """Which matrices, bool (…), have a relative gap at or below `threshold`, or one that is not a number."""
-    return ~(eigengap(values) > threshold)
-
-
 def multiplicities(values: Tensor, threshold: float = THRESHOLD) -> tuple[int, ...]:
     """Sizes of the groups of (nearly) equal values in sorted `values` (n,): (1, 1, 3) has one threefold value, last."""
     if values.dim() != 1:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brainbrr_debug.spectral import (
+    THRESHOLD,
     amplification,
     condition_limit,
     condition_number,
@@ -18,7 +19,6 @@ from brainbrr_debug.spectral import (
     error_limit,
     exact_eigengap,
     frobenius,
-    is_degenerate,
     multiplicities,
     orthogonality,
     relative_gaps,
@@ -27,6 +27,10 @@ from brainbrr_debug.spectral import (
     scattered_eigengap,
     wide,
 )
+
+
+def is_degenerate(values: torch.Tensor) -> torch.Tensor:
+    return ~(eigengap(values) > THRESHOLD)
 
 
 def slow_gap(values: list[float]) -> float:
