@@ -25,7 +25,7 @@ NEW = 3.0
 """Growth counts where it leads so many doublings beyond everything seen before it."""
 RISES, RISES_R2 = 0.2, 0.8
 """A model that leaves its initial scale behind grows geometrically, too, and learns: gradients and outputs count where
-the loss rises along a line by this share of its size (and with this r²), or where the end is near.
+the loss (or its logarithm) rises along a line by this share of its size, or where the end is near.
 """
 NEAR = 2
 """So many times the window's length."""
@@ -94,8 +94,11 @@ class Growth:
         seen = [(step, loss) for step, loss in self._losses if trend.first <= step <= trend.last]
         if len(seen) < 2:
             return not self._losses
-        loss = fit(seen)
-        return loss.r2 >= RISES_R2 and loss.end - loss.start >= RISES * abs(loss.start)
+        if all(loss > 0 for _, loss in seen):
+            line = fit([(step, math.log2(loss)) for step, loss in seen])
+            return line.r2 >= RISES_R2 and line.end - line.start >= math.log2(1 + RISES)
+        line = fit(seen)
+        return line.r2 >= RISES_R2 and line.end - line.start >= RISES * abs(line.start)
 
 
 def _ends(trend: Trend) -> list[str]:

@@ -117,6 +117,12 @@ def test_growth_of_what_learns_and_has_room_is_none(loss: Callable[[int], float]
     assert found(run(80, rows)) == []
 
 
+@pytest.mark.parametrize("loss", [lambda s: 1.5**s, lambda s: 2 + s / 5, lambda s: -2 + s / 5])
+def test_growth_counts_where_the_loss_suffers(loss: Callable[[int], float]) -> None:
+    first = next(iter(found(run(30, lambda s: [("loss", loss(s)), ("gradient.norm", 1e-3 * 1.9**s)]))))
+    assert first.where == "gradient" and first.step is not None and first.step <= 12
+
+
 def test_growth_that_has_no_room_left_is_named_whatever_the_loss_does() -> None:
     def rows(step: int) -> Rows:
         value = 1e-3 * 1.8**step
