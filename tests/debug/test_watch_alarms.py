@@ -141,3 +141,28 @@ def test_the_sentinel_names_the_first_module(tmp_path: Path) -> None:
     with pytest.raises(NonFiniteStep) as caught:
         loop.run(10, spoil)
     assert caught.value.finding.evidence["first_module"] == "a"
+
+
+def test_a_mask_that_is_built_on_first_use_is_a_mask_and_what_overflows_later_is_damage(tmp_path: Path) -> None:
+    class Lazy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(4, 3)
+            self.register_buffer("mask", None)
+            self.register_buffer("largest", torch.zeros(1))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if self.mask is None:
+                self.mask = torch.tensor([0.0, -math.inf, 0.0])
+            return (self.head(x) + self.mask).softmax(-1)
+
+    def spoil(step: int, scene: dict[str, Any]) -> None:
+        if step == 20:
+            loop.model.largest.fill_(math.inf)
+
+    loop = Loop(model=Lazy(), run_dir=tmp_path / "r", state_period=4)
+    with pytest.raises(NonFiniteStep, match="parameters or optimizer state are not finite") as caught:
+        loop.run(40, spoil)
+    assert 20 <= caught.value.finding.step <= 28
+    assert caught.value.finding.evidence["state_nonfinite"] == ["largest"]
+    assert len(RunDir.open(tmp_path / "r").findings().items) == 1
