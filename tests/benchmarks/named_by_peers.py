@@ -14,6 +14,7 @@ import contextlib
 import importlib.util
 import io
 import re
+import statistics
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -24,6 +25,8 @@ from brainbrr_debug.origin import diagnose
 from tests.faults import CONTROLS, FAULTS, Control, Fault, Program
 
 Answer = tuple[bool, bool]  # named anything, named exactly
+REPLAYS: list[int] = []  # of every fault that we named
+OWN = (RuntimeError, ValueError, ArithmeticError, IndexError)  # what the programs raise on what they were fed
 
 
 def ours(entry: Fault | Control) -> Answer:
@@ -31,8 +34,11 @@ def ours(entry: Fault | Control) -> Answer:
     origin = diagnose(program.model, program.batches, program.loss_fn, program.optimizer)
     if isinstance(entry, Control) or origin.healthy:
         return not origin.healthy, False
+    REPLAYS.append(origin.replays or 0)
     named = (origin.phase, origin.module, origin.op, origin.step, origin.location)
-    return True, named == (entry.phase, entry.module, entry.op, entry.step, entry.location)
+    kind, node = entry.kind or origin.kind, entry.node or origin.node
+    wanted = (entry.phase, entry.module, entry.op, entry.step, entry.location)
+    return True, named == wanted and (origin.kind, origin.node) == (kind, node)
 
 
 def anomaly_mode(entry: Fault | Control) -> Answer:
@@ -42,7 +48,7 @@ def anomaly_mode(entry: Fault | Control) -> Answer:
         try:
             for _ in _steps(program):
                 pass
-        except (RuntimeError, ValueError) as error:
+        except OWN as error:
             found = re.search(r"Function '(\w+?)Backward\d*' returned nan", str(error))
             if found is None or isinstance(entry, Control):
                 return found is not None, False
@@ -55,6 +61,8 @@ def transformers_debugger(entry: Fault | Control) -> Answer:
     from transformers.debug_utils import DebugUnderflowOverflow
 
     program = _build(entry)
+    if not isinstance(program.model, torch.nn.Module):
+        return False, False
     printed = io.StringIO()
     with warnings.catch_warnings(), contextlib.redirect_stdout(printed):
         warnings.simplefilter("ignore")
@@ -62,14 +70,12 @@ def transformers_debugger(entry: Fault | Control) -> Answer:
         try:
             for _ in _steps(program):
                 pass
-        except ValueError as error:
+        except OWN as error:
             if "DebugUnderflowOverflow" not in str(error):
                 return False, False
             frames = re.findall(r"^ {17} (\S*) \w+$", printed.getvalue(), flags=re.MULTILINE)
             module = frames[-1] if frames else ""
             return True, isinstance(entry, Fault) and module == entry.module
-        except RuntimeError:  # the program itself, on what it was fed
-            return False, False
     return False, False
 
 
@@ -103,19 +109,27 @@ def main() -> None:
     if importlib.util.find_spec("transformers") is not None:
         tools["Transformers debugger (modules)"] = transformers_debugger
     phases = ["data", "forward", "backward", "optimizer"]
-    print("| tool | " + " | ".join(phases) + " | all | false alarms | s |")
-    print("|---|" + "---|" * (len(phases) + 3))
+    print("| tool | " + " | ".join(phases) + " | all | false alarms | s | slowest, s |")
+    print("|---|" + "---|" * (len(phases) + 4))
     counts = collections.Counter(fault.phase for fault in FAULTS)
     for name, tool in tools.items():
         begun = time.perf_counter()
-        exact = collections.Counter(fault.phase for fault in FAULTS if tool(fault)[1])
+        exact: collections.Counter[str] = collections.Counter()
+        slowest = 0.0
+        for fault in FAULTS:
+            started = time.perf_counter()
+            exact[fault.phase] += tool(fault)[1]
+            slowest = max(slowest, time.perf_counter() - started)
         alarms = sum(tool(control)[0] for control in CONTROLS)
         row = [f"{exact[phase]}/{counts[phase]}" for phase in phases]
         row += [f"{exact.total()}/{len(FAULTS)}", f"{alarms}/{len(CONTROLS)}", f"{time.perf_counter() - begun:.0f}"]
+        row.append(f"{slowest:.1f}")
         print(f"| {name} | " + " | ".join(row) + " |", flush=True)
+    print(f"\n{statistics.median(REPLAYS):g} replays a fault (median), {max(REPLAYS)} at most")
 
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    main()
+    with torch.compiler.set_stance("force_eager"):  # no tool can look into a compiled region
+        main()
