@@ -3,7 +3,7 @@
 All measuring is done in float64 on the CPU, with the results that the operation gave in its own precision: gaps and
 condition numbers are those of the matrix, residual and orthogonality those of the result.
 
-Letters: … batch dimensions of the matrix, m × n its shape, k right-hand sides.
+Letters: … batch dimensions of the matrix, m × n its shape (neither is 0), k its values.
 """
 
 from __future__ import annotations
@@ -78,14 +78,14 @@ def of_eig(a: Tensor, given: Given, found: tuple[Tensor, ...], eps: float) -> Fa
     a = a.to(vectors.dtype)
     exact = torch.linalg.eigvals(a)
     gap = torch.where(_scattered(values) == 0, 0.0, _scattered(exact))
-    largest = exact.abs().amax(-1) if exact.shape[-1] else exact.abs().sum(-1)
+    largest = exact.abs().amax(-1)
     usable = torch.where(torch.isfinite(vectors), vectors, 0)
     return Facts(
         values=exact,
         gap=gap,
         amplification=torch.where(gap.isinf(), 0.0, 1 / (gap * largest)),
         condition=condition_number(torch.linalg.svdvals(usable)),
-        smallest=_closeness(exact.abs())["smallest"],
+        smallest=exact.abs().amin(-1),
         residual=residual(a @ vectors, vectors * values[..., None, :], frobenius(a)),
     )
 
@@ -124,7 +124,7 @@ def of_qr(a: Tensor, given: Given, found: tuple[Tensor, ...], eps: float) -> Fac
 def of_cholesky(a: Tensor, given: Given, found: tuple[Tensor, ...], eps: float) -> Facts:
     """Hermitian `a`; infinite where it is not positive definite."""
     values = torch.linalg.eigvalsh(a)
-    smallest = values.amin(-1) if values.shape[-1] else values.sum(-1)
+    smallest = values.amin(-1)
     return Facts(
         values=values,
         amplification=torch.where(smallest > 0, 1 / smallest, torch.inf),
@@ -167,19 +167,19 @@ def of_inverse(a: Tensor, given: Given, found: tuple[Tensor, ...], eps: float) -
 
 
 def of_pinv(a: Tensor, given: Given, found: tuple[Tensor, ...], eps: float) -> Facts:
-    """Condition number and smallest value are those of what is inverted: of the values above the cut-off."""
+    """Condition number and smallest value are those of what is inverted; residual of x·a·x = x over ‖x‖²·‖a‖, which
+    holds however much was cut off."""
     x = found[0]
     values = torch.linalg.svdvals(a)
     atol, rtol = given["atol"], given["rtol"]
     default = 0.0 if atol is not None and bool((atol > 0).any()) else max(a.shape[-2:]) * eps
-    low = torch.as_tensor(0.0 if atol is None else atol)[..., None]
-    relative = torch.as_tensor(default if rtol is None else rtol)[..., None]
-    kept = values > torch.maximum(low, relative * values[..., :1])
-    inverted = torch.where(kept, values, values[..., :1])
+    low, relative = (
+        torch.as_tensor(y)[..., None] for y in (0.0 if atol is None else atol, default if rtol is None else rtol)
+    )
     return Facts(
         values=values,
-        **_closeness(inverted, amplified=True),
-        residual=residual(a @ x @ a, a, frobenius(a) ** 2 * frobenius(x)),
+        **_closeness(_kept(values, torch.maximum(low, relative * values[..., :1])), amplified=True),
+        residual=residual(x @ a @ x, x, frobenius(x) ** 2 * frobenius(a)),
     )
 
 
@@ -192,11 +192,18 @@ def of_solution(a: Tensor, given: Given, found: tuple[Tensor, ...], eps: float, 
 
 
 def of_lstsq(a: Tensor, given: Given, found: tuple[Tensor, ...], eps: float) -> Facts:
-    """The residual is that of the normal equations: what remains of the right-hand side is no error."""
+    """Residual of the normal equations: what remains of the right-hand side is no error.
+
+    All drivers but "gels" cut small values off: then condition number and smallest value are those of the others.
+    """
     b, x = columns(a, given["b"]), columns(a, found[0])
     scale = frobenius(a) * (frobenius(a) * frobenius(x) + frobenius(b))
-    wrong = residual(a.mH @ (a @ x), a.mH @ b, scale)
-    return dataclasses.replace(alone(a, given, found, eps), scaled=_scaled(a, rows=False), residual=wrong)
+    wrong = None if given["rcond"] is not None else residual(a.mH @ (a @ x), a.mH @ b, scale)
+    if given["driver"] == "gels":
+        return dataclasses.replace(alone(a, given, found, eps), scaled=_scaled(a, rows=False), residual=wrong)
+    values = torch.linalg.svdvals(a)
+    cut = max(a.shape[-2:]) * eps if given["rcond"] is None else given["rcond"]
+    return Facts(values=values, **_closeness(_kept(values, cut * values[..., :1]), amplified=True), residual=wrong)
 
 
 # Parts --------------------------------------------------------------------------------------------------------------
@@ -215,8 +222,13 @@ def _scattered(values: Tensor) -> Tensor:
     return torch.stack([scattered_eigengap(each) for each in flat]).reshape(values.shape[:-1])
 
 
+def _kept(values: Tensor, cut: Tensor) -> Tensor:
+    """Descending singular values (…, k) with those that are not above `cut` (…, 1) replaced by the largest."""
+    return torch.where(values > cut, values, values[..., :1])
+
+
 def _closeness(magnitudes: Tensor, *, amplified: bool = False) -> dict[str, Tensor]:
-    smallest = magnitudes.amin(-1) if magnitudes.shape[-1] else magnitudes.sum(-1)
+    smallest = magnitudes.amin(-1)
     found = {"condition": condition_number(magnitudes), "smallest": smallest}
     return {**found, "amplification": 1 / smallest} if amplified else found
 
