@@ -154,6 +154,7 @@ class Judge:
             finding, path = self._captured(finding, scene)
         self.log.finding(finding, limit=None if last else 1)
         if last:
+            self.ranks.wait()
             raise NonFiniteStep(finding, path)
         self.counts["skipped"] += skipping
         return not skipping

@@ -96,6 +96,10 @@ class Ranks:
             finding = self._named(finding, born, where)
         return Agreed(finding=finding, captures=codes[self.rank] == BORN_HERE or (not born and self.rank == 0))
 
+    def wait(self) -> None:
+        """Until all ranks are here: a launcher kills the others over their captures when the first one stops."""
+        self._codes(FINE)
+
     def _code(self, finding: Finding) -> int:
         inherited = finding.evidence["nonfinite"] == ["gradient"] and all(torch.isfinite(x) for x in self._local)
         return INHERITED if inherited else BORN_HERE

@@ -76,5 +76,7 @@ class Outputs:
 
 
 def _without_loss(output: Any) -> Any:
-    """Some models return their loss beside the logits; it is watched as the loss."""
+    """Some models return their loss, alone or beside the logits; it is watched as the loss."""
+    if isinstance(output, Tensor) and output.dim() == 0:
+        return None
     return {name: x for name, x in output.items() if name != "loss"} if isinstance(output, Mapping) else output

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import runpy
+import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -294,6 +296,52 @@ def test_a_damaged_state_is_not_saved(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("saved/*")) and hooks(module) == 0
     fit(tmp_path, [WatchCallback(tmp_path / "healthy"), saving], None, batches(None), enable_checkpointing=True)
     assert len(list(tmp_path.glob("saved/*.ckpt"))) == 1
+
+
+RANKS = """
+import sys, torch
+import lightning.pytorch as lightning
+from brainbrr_debug.integrations.lightning import WatchCallback
+
+
+class Net(lightning.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.lift = torch.nn.Linear(6, 4, bias=False)
+
+    def forward(self, x):
+        return self.lift(x).square().sum(-1).sqrt()
+
+    def training_step(self, x, index):
+        return self(x * (self.global_rank != 1 or index != 3)).mean()
+
+    def configure_optimizers(self):
+        return torch.optim.AdamW(self.parameters())
+
+
+if __name__ == "__main__":
+    quiet = dict(logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
+    callbacks = [WatchCallback(sys.argv[1])]
+    trainer = lightning.Trainer(
+        max_epochs=1, accelerator="cpu", devices=2, strategy="ddp_fork", callbacks=callbacks, **quiet
+    )
+    trainer.fit(Net(), torch.utils.data.DataLoader(torch.randn(40, 6), batch_size=2))
+"""
+
+
+@pytest.mark.slow
+def test_all_ranks_stop_together_and_name_the_one_it_was_born_in(tmp_path: Path) -> None:
+    program = tmp_path / "ranks.py"
+    program.write_text(RANKS)
+    command = [sys.executable, str(program), str(tmp_path / "run")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert result.returncode and "NonFiniteStep: step 3: " in result.stderr
+    for folder in (tmp_path / "run", tmp_path / "run" / "rank-0001"):
+        finding = json.loads((folder / "findings.jsonl").read_text())
+        assert finding["step"] == 3 and finding["evidence"]["born_on"] == [1]
+    (capture,) = (tmp_path / "run").rglob("*.h5")
+    evidence = read_capture(capture).finding.evidence
+    assert evidence["nonfinite"] == ["gradient"] and evidence["logits"]["elements"] == 2
 
 
 def test_what_one_gate_cannot_watch_is_refused(tmp_path: Path) -> None:
