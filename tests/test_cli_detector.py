@@ -204,6 +204,7 @@ def test_no_command_overwrites_its_output_without_force(
         "evaluate": ["evaluate", last, place / "corpus", "--split", "dev"],
         "info": ["info", place / "tiny.yaml"],
         "predict": ["predict", labels.with_suffix(".edf"), tmp_path / "a.csv_bi", "--checkpoint", last],
+        "inspect": ["inspect", labels.with_suffix(".edf")],
         "score": ["score", labels, labels],
         "convert": ["convert", labels, tmp_path / "a_events.tsv"],
     }[name]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import click
 
 from brainbrr.cli.detection import evaluate, info, predict, score
-from brainbrr.cli.recordings import build_cache_command, convert, scan_cache, synthesize
+from brainbrr.cli.recordings import build_cache_command, convert, inspect, scan_cache, synthesize
 from brainbrr.cli.training import train
 from brainbrr_debug.main import run
 
@@ -20,7 +20,7 @@ def cli() -> None:
     """Detect epileptic seizures in scalp EEG; train the detector under watch."""
 
 
-for command in (train, build_cache_command, scan_cache, synthesize, convert, evaluate, predict, score, info):
+for command in (train, build_cache_command, scan_cache, synthesize, inspect, convert, evaluate, predict, score, info):
     cli.add_command(command)
 
 

@@ -69,6 +69,22 @@ def scan_cache(cache_dir: Path, form: str, output: Path | None, force: bool) -> 
 
 
 @click.command()
+@click.argument("recording", type=click.Path(path_type=Path))
+@result_options("text", "json")
+def inspect(recording: Path, form: str, output: Path | None, force: bool) -> int:
+    """Look at every electrode of the EDF file RECORDING: flat, saturated, popped, bridged, duplicated, mains.
+
+    Exit codes: 0 no fault but mains, which the notch removes; 1 at least one.
+    """
+    from brainbrr.data.inspection import inspect_recording
+
+    refuse_to_overwrite(output, force=force)
+    found = inspect_recording(recording)
+    emit(found.to_dict(), found.text(), form=form, output=output, force=force)
+    return 0 if found.sound else 1
+
+
+@click.command()
 @click.argument("directory", type=click.Path(path_type=Path))
 @click.option("--patients", type=click.IntRange(min=1), default=6, show_default=True, help="Patients of each split.")
 @click.option("--minutes", type=click.FloatRange(min=0.1), default=6.0, show_default=True, help="Of each recording.")
