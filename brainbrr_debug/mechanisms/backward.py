@@ -18,6 +18,7 @@ _SLOPES = {  # where the slope is infinite or undefined, in words
     "rsqrt": ("division-by-zero", "1/√x has no slope at 0"),
     "norm": ("norm-at-zero", "a norm has no direction at 0"),
     "vector_norm": ("norm-at-zero", "a norm has no direction at 0"),
+    "hypot": ("norm-at-zero", "a norm has no direction at 0"),
     "cdist_forward": ("norm-at-zero", "the distance of a point to itself has no direction"),
     "acos": ("acos-domain", "the slope at ±1 is infinite"),
     "asin": ("acos-domain", "the slope at ±1 is infinite"),
@@ -55,6 +56,8 @@ def explain_backward(event: Event, evidence: Evidence | None) -> Explanation:
         return _repeated(evidence.results[0], "eigenvalue")
     if evidence.short == "svd":
         return _repeated(evidence.results[1], "singular value")
+    if evidence.short == "eig" and not bool(evidence.results[0].imag.any()):
+        return _repeated(evidence.results[0].real, "eigenvalue")
     if evidence.short in _FACTORISATIONS:
         return Explanation(mechanism="singular-matrix", seen=_singularity(evidence.tensors[0]))
     if _arrives_as_zero(evidence):

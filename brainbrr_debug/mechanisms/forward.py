@@ -242,7 +242,7 @@ _RULES: dict[str, Rule] = {
     "softplus": _exponential, "matrix_exp": _exponential, "sqrt": _root, "pow": _power,
     "acos": _inverse_cosine, "asin": _inverse_cosine, "acosh": _inverse_cosine,
     "atanh": _inverse, "erfinv": _inverse, "logit": _inverse, "ndtri": _inverse, "tan": _inverse,
-    "lgamma": _poles, "digamma": _poles, "polygamma": _poles,
+    "lgamma": _poles, "digamma": _poles, "polygamma": _poles, "mvlgamma": _poles, "zeta": _poles,
     "softmax": _softmax, "log_softmax": _softmax, "safe_softmax": _softmax,
     "mean": _mean, "nanmean": _mean, "std": _spread, "var": _spread, "var_mean": _spread, "std_mean": _spread,
     "native_layer_norm": _normalisation, "native_group_norm": _normalisation, "native_batch_norm": _normalisation,

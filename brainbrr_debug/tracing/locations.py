@@ -30,13 +30,15 @@ class Place:
     """Where an operation was called.
 
     `module` is None when no named module was running; `function` is the class name of the custom autograd Function
-    that ran the operation, if one did (then `location` is its `.apply` line). Inside a backward pass, `in_engine` says
-    that user code or a module was entered from it, `recomputed` that this was a forward pass run once more.
+    that ran the operation, if one did (then `location` is its `.apply` line). `stepping`: an optimizer's step runs.
+    Inside a backward pass, `in_engine` says that user code or a module was entered from it, `recomputed` that this was
+    a forward pass run once more.
     """
 
     module: str | None
     location: str | None
     function: str | None = None
+    stepping: bool = False
     in_engine: bool = False
     recomputed: bool = False
 
@@ -93,6 +95,8 @@ class Locator:
     def _look(self, frame: types.FrameType, found: _Walk) -> None:
         code = frame.f_code
         whose = owner(code.co_filename)
+        if code.co_name == "step" and isinstance(frame.f_locals.get("self"), torch.optim.Optimizer):
+            found.stepping = True
         if found.module is None and code.co_name in ("forward", "_call_impl"):
             found.module = self._module_of(frame)
         if code.co_name == "apply" and code.co_filename == _FUNCTION_FILE and not found.left_engine:
@@ -122,6 +126,7 @@ class _Walk:
         self.generated: str | None = None
         self.function: str | None = None
         self.checkpoint = False
+        self.stepping = False
         self.left_engine = False
         self.in_engine = False
         self.recomputed = False
@@ -141,6 +146,7 @@ class _Walk:
             module=self.module,
             location=self.location or self.generated,
             function=self.function,
+            stepping=self.stepping,
             in_engine=self.in_engine,
             recomputed=self.recomputed,
         )

@@ -224,9 +224,14 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             known = self._places[index] = (name, self.locator.place())
         return known[1]
 
+    def _phase_of(self, place: Place) -> Phase:
+        if place.stepping:
+            return "optimizer"
+        return "backward" if self.engine_depth and not place.recomputed else self._phase
+
     def _module(self, place: Place) -> str:
-        if self._phase == "optimizer":
-            return self._region
+        if self._phase == "optimizer" or place.stepping:  # a step may be taken from within the backward pass
+            return "<optimizer>"
         return place.module if place.module is not None else self._region
 
     def _note_reads(self, sign: Signature, given: list[torch.Tensor], mutated: list[torch.Tensor]) -> None:
@@ -296,7 +301,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return parents | twin.lineage
         event = self._new_event(
             key=("op", index, sign.name),
-            phase="backward" if self.engine_depth and not place.recomputed else self._phase,
+            phase=self._phase_of(place),
             op=op, module=module, location=place.location, found=born.found, op_index=index,
             deliberate=born.deliberate and (sign.fill or self._phase != "optimizer"), parents=parents, count=born.count,
         )  # fmt: skip

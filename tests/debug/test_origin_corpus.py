@@ -43,7 +43,7 @@ def test_nothing_is_said_about_a_healthy_program(control: Control) -> None:
 
 def test_the_corpus_is_as_large_as_it_claims() -> None:
     phases = {fault.phase for fault in FAULTS}
-    assert len(FAULTS) >= 60 and len(CONTROLS) >= 15 and phases == {"data", "forward", "backward", "optimizer"}
+    assert len(FAULTS) >= 240 and len(CONTROLS) >= 50 and phases == {"data", "forward", "backward", "optimizer"}
     names = [entry.name for entry in (*FAULTS, *CONTROLS)]
     assert len(set(names)) == len(names)
 

@@ -239,3 +239,53 @@ def module_hook_normalises_a_zero_gradient() -> Program:
 
     model = Net()
     return Program(model, [((torch.randn(2, 2), w), torch.zeros(2, 1)) for w in (1.0, 0.0)], mse, sgd(model))
+
+
+@fault("optimizer", "<optimizer>", "aten::addcdiv_", "division-by-zero", kind="nan", like="optimizer stepped in a hook")
+def optimizer_stepped_within_the_backward_pass() -> Program:
+    model = nn.Linear(2, 1)
+    inner = {p: torch.optim.Adam([p], eps=0.0, foreach=False) for p in model.parameters()}
+
+    def step_at_once(p):
+        inner[p].step()  # born
+        inner[p].zero_grad()
+
+    class Nothing(torch.optim.SGD):
+        def step(self, closure=None):
+            pass
+
+    for p in model.parameters():
+        p.register_post_accumulate_grad_hook(step_at_once)
+    x = torch.tensor([[1.0, 0.0]])
+    return Program(model, [((x,), torch.ones(1, 1))], mse, Nothing(model.parameters()))
+
+
+@fault("backward", "", "Clamped", "custom-backward", node="ClampedBackward", kind="inf", like="new-style Function")
+def function_with_a_context_of_its_own() -> Program:
+    class Clamped(torch.autograd.Function):
+        @staticmethod
+        def forward(x, scale):
+            return x.clamp(-1, 1) * scale
+
+        @staticmethod
+        def setup_context(ctx, inputs, output):
+            ctx.save_for_backward(*inputs)
+
+        @staticmethod
+        @torch.autograd.function.once_differentiable
+        def backward(ctx, grad):
+            x, scale = ctx.saved_tensors
+            return grad * scale / (x.abs() <= 1).sum().float(), None
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(2, 2)
+            self.fc.bias.data.fill_(50.0)
+
+        def forward(self, x):
+            clamp = Clamped.apply
+            return clamp(self.fc(x), torch.tensor(2.0))  # born
+
+    model = Net()
+    return Program(model, [((torch.randn(3, 2),), torch.zeros(3, 2))], mse, sgd(model))

@@ -371,34 +371,3 @@ def temperature_annealed_to_zero() -> Program:
 
     model = Sampler()
     return Program(model, [((torch.randn(3, 3),), torch.rand(3, 4)) for _ in range(4)], mse, sgd(model))
-
-
-@fault("backward", "", "Clamped", "custom-backward", node="ClampedBackward", kind="inf", like="new-style Function")
-def function_with_a_context_of_its_own() -> Program:
-    class Clamped(torch.autograd.Function):
-        @staticmethod
-        def forward(x, scale):
-            return x.clamp(-1, 1) * scale
-
-        @staticmethod
-        def setup_context(ctx, inputs, output):
-            ctx.save_for_backward(*inputs)
-
-        @staticmethod
-        @torch.autograd.function.once_differentiable
-        def backward(ctx, grad):
-            x, scale = ctx.saved_tensors
-            return grad * scale / (x.abs() <= 1).sum().float(), None
-
-    class Net(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.fc = nn.Linear(2, 2)
-            self.fc.bias.data.fill_(50.0)
-
-        def forward(self, x):
-            clamp = Clamped.apply
-            return clamp(self.fc(x), torch.tensor(2.0))  # born
-
-    model = Net()
-    return Program(model, [((torch.randn(3, 2),), torch.zeros(3, 2))], mse, sgd(model))
