@@ -15,11 +15,11 @@ GROWTH = "run.growth"
 CLOSING_GAP = "run.eigengap_closing"
 SPIKE = "run.grad_spike"
 
-OF_STEPS = Shape(windows=(8, 12, 24), doublings=6, r2=0.95)
+OF_STEPS = Shape(windows=(24, 12, 8), doublings=6, r2=0.95)
 """Loss and gradient norm: ×64 in 8 to 24 steps, along a line. What falls again, or rises in one jump, has none."""
-OF_SAMPLES = Shape(windows=(6, 12, 24), doublings=6, r2=0.95)
+OF_SAMPLES = Shape(windows=(24, 12, 6), doublings=6, r2=0.95)
 """Outputs of modules and the gradients there: the same over sampled steps."""
-OF_GAPS = Shape(windows=(12, 48, 96), doublings=math.log2(100), r2=0.8, sign=-1)
+OF_GAPS = Shape(windows=(96, 48, 12), doublings=math.log2(100), r2=0.8, sign=-1)
 """A smallest gap is an extreme of many, and scatters."""
 NEW = 3.0
 """Growth counts where it leads so many doublings beyond everything seen before it."""
@@ -150,7 +150,7 @@ class ClosingGap:
             known = smallest.get(reading.site)
             smallest[reading.site] = reading if known is None or reading.value < known.value else known
         for site, reading in smallest.items():
-            series = self._series.setdefault(site, Series(OF_GAPS))
+            series = self._series.get(site) or self._series.setdefault(site, Series(OF_GAPS))
             series.add(step.number, reading.value)
             trend = series.trend() if reading.value > self._threshold else None
             ahead = math.inf if trend is None else trend.steps_to(math.log2(self._threshold))

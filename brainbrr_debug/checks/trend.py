@@ -53,7 +53,7 @@ def fit(points: Sequence[tuple[int, float]]) -> Trend:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """What counts as a trend: a line through the binary logarithms of one of the `windows` (numbers of values).
+    """What counts as a trend: a line through the binary logarithms of one of the `windows` (numbers, longest first).
 
     It must explain them to at least `r2`, and rise (`sign` 1) or fall (−1) by at least `doublings` over the window.
     """
@@ -86,9 +86,9 @@ class Series:
             self._points.clear()
 
     def trend(self) -> Trend | None:
-        """The trend of the longest window that shows one and ends at the last value; None where none does."""
+        """The trend of the first window that shows one and ends at the last value; None where none does."""
         shape = self._shape
-        for window in sorted(shape.windows, reverse=True):
+        for window in shape.windows:
             if len(self._points) < window:
                 continue
             first, last = self._points[-window][1], self._points[-1][1]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from brainbrr_debug.probes.ledger import Guard, Ledger, objections
+from brainbrr_debug.probes.reach import in_reach
 from brainbrr_debug.quantities import MODULE_SUM
 from brainbrr_debug.records import Reading
 from brainbrr_debug.statistics import can_be_nonfinite, screen
@@ -25,11 +26,13 @@ class Sentinel:
         self._sums: list[Tensor] = []
         self._sites: list[str] = []
         self.step: int | None = None
-        self.unseen = 0  # outputs under a function transform, whose values exist only inside it
+        self.unseen = 0  # compiled modules, and tensors whose values exist only inside of a function transform
 
-    def attach(self, model: nn.Module, guard: Guard) -> None:
-        """Start to see the leaf modules of `model`; a shared one goes by its first name."""
-        for name, module in model.named_modules():
+    def attach(self, model: nn.Module, guard: Guard, outer: nn.Module | None = None) -> None:
+        """Start to see the leaf modules of `model`, which is called as `outer`; a shared one goes by its first name."""
+        modules, compiled = in_reach(model, model if outer is None else outer)
+        self.unseen += compiled
+        for name, module in modules:
             if next(module.children(), None) is None:
                 self._handles.append(module.register_forward_hook(guard(self._hook(name))))
 

@@ -75,7 +75,7 @@ class Panel:
         self._looks, self._turn, self._sampled = looks, 0, False
         self._batches: Batches | None = None
         self._outputs_before = 0  # those of earlier micro-batches
-        self._survey = Survey(self.ledger, bare)
+        self._survey = Survey(self.ledger, bare, model)
         self._dependence = Dependence(self.ledger, looks.loss_fn)
         self._updates = Updates(self.ledger)
         self._parameters = parameters
@@ -89,7 +89,7 @@ class Panel:
         self.decompositions.attach(guard)
         for probe in (self.sentinel, self.ranges):
             if probe is not None:
-                probe.attach(self._bare, guard)
+                probe.attach(self._bare, guard, self._model)
         # what the program gave may raise anything
         self._see_dependence, self._see_expected_rates = guard(self._dependence.see), guard(see_expected_rates)
 
@@ -166,7 +166,7 @@ class Panel:
 
     @property
     def unseen(self) -> int:
-        """Outputs of modules that could not be looked at: they exist only inside a function transform."""
+        """Outputs that exist only inside a function transform, and modules that are compiled: neither was looked at."""
         return sum(probe.unseen for probe in (self.sentinel, self.ranges, self._survey) if probe is not None)
 
     def read_forward(self) -> list[Reading]:

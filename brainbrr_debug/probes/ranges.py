@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from brainbrr_debug.probes.ledger import Guard
+from brainbrr_debug.probes.reach import in_reach
 from brainbrr_debug.statistics import can_be_nonfinite, elements, headroom
 from brainbrr_debug.tensors import leaves
 
@@ -59,11 +60,13 @@ class Ranges:
         self._handles: list[RemovableHandle] = []
         self._order = 0
         self.step: int | None = None
-        self.unseen = 0  # tensors under a function transform, whose values exist only inside it
+        self.unseen = 0  # compiled modules, and tensors whose values exist only inside of a function transform
 
-    def attach(self, model: nn.Module, guard: Guard) -> None:
-        """Start to see the leaf modules of `model`."""
-        for name, module in model.named_modules():
+    def attach(self, model: nn.Module, guard: Guard, outer: nn.Module | None = None) -> None:
+        """Start to see the leaf modules of `model`, which is called as `outer`."""
+        modules, compiled = in_reach(model, model if outer is None else outer)
+        self.unseen += compiled
+        for name, module in modules:
             if next(module.children(), None) is None:
                 self._handles.append(module.register_forward_hook(guard(self._hook(name))))
 

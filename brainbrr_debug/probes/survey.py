@@ -1,8 +1,8 @@
 """Statistics of every module's outputs and of the gradients that arrive there, on sampled steps, as they happen.
 
 On a sampled step, and on no other, every module carries hooks, and the root's forward pass runs under a dispatch mode
-that counts what sanitisers alter and what stays allocated. What a compiled region does inside is not seen, nor are the
-operations outside of the root's forward pass.
+that counts what sanitisers alter and what stays allocated. Not seen are operations outside of the root's forward pass,
+and modules in a compiled region: hooks that come and go would have it compiled again each time.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch.utils.hooks import RemovableHandle
 from brainbrr_debug.probes.census import Census
 from brainbrr_debug.probes.ledger import Guard, Ledger
 from brainbrr_debug.probes.operations import Operations, See
+from brainbrr_debug.probes.reach import in_reach
 from brainbrr_debug.probes.sanitisers import Altered, altered
 from brainbrr_debug.quantities import (
     ABSMAX,
@@ -39,10 +40,13 @@ from brainbrr_debug.tensors import leaves
 
 
 class Survey:
-    """Hooks on all modules of `model`, while a sampled step is open. A shared module goes by its first name."""
+    """Hooks on all modules of `model`, while a sampled step is open. A shared module goes by its first name.
 
-    def __init__(self, ledger: Ledger, model: nn.Module) -> None:
-        self._ledger, self._model = ledger, model
+    `outer` is the model with its wrappers, as it is called.
+    """
+
+    def __init__(self, ledger: Ledger, model: nn.Module, outer: nn.Module | None = None) -> None:
+        self._ledger, self._model, self._outer = ledger, model, model if outer is None else outer
         self._step = -1
         self._open = False
         self._handles: list[RemovableHandle] = []
@@ -51,7 +55,7 @@ class Survey:
         self._pass: tuple[Operations, Census] | None = None
         self._last: tuple[Callable[[], Tensor | None], int] = (lambda: None, -1)
         self._measured: tuple[Tensor, ...] = ()
-        self.unseen = 0  # tensors under a function transform, whose values exist only inside it
+        self.unseen = 0  # compiled modules, and tensors whose values exist only inside of a function transform
 
     def attach(self, guard: Guard) -> Guard:
         """Make the hooks; they are put into place when a sampled step opens.
@@ -82,8 +86,12 @@ class Survey:
     def open(self, step: int) -> None:
         """Start to see `step`."""
         self._step, self._open = step, True
+        modules, compiled = in_reach(self._model, self._outer)
+        self.unseen += compiled
+        if not modules or modules[0][1] is not self._model:
+            return
         self._handles.append(self._model.register_forward_pre_hook(self._on_begin))
-        for name, module in self._model.named_modules():
+        for name, module in modules:
             self._handles.append(module.register_forward_pre_hook(functools.partial(self._on_enter, name)))
             leave = functools.partial(self._on_leave, name)
             self._handles.append(module.register_forward_hook(leave, always_call=True))  # exceptions end modules, too

@@ -18,6 +18,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from brainbrr_debug.probes.ledger import Ledger
+from brainbrr_debug.probes.reach import in_reach
 from brainbrr_debug.probes.survey import Survey
 from brainbrr_debug.records import Reading
 from brainbrr_debug.statistics import measure, summarize
@@ -510,3 +511,17 @@ def test_counts_of_calls_are_those_of_a_counter() -> None:
         module.register_forward_hook(lambda m, a, o, name=name: calls.update([name]))
     readings = surveyed(model, torch.randn(2, 6))
     assert collections.Counter(site for site, _ in rows(readings, "forward")) == calls
+
+
+def test_compiled_modules_are_left_alone_and_counted() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.Linear(2, 2), nn.ReLU()), nn.Linear(2, 2))
+    model[1].compile(backend="eager")
+    readings = surveyed(model, torch.ones(1, 2))
+    assert [site for site, _ in rows(readings, "forward")] == ["0", "2", ""]
+    assert [name for name, _ in in_reach(model, model)[0]] == ["", "0", "2"] and in_reach(model, model)[1] == 3
+    wrapped = torch.compile(model, backend="eager")
+    assert in_reach(model, wrapped) == ([], 6)
+    survey = Survey(Ledger(), model, wrapped)
+    survey.attach(plain)
+    survey.open(0)
+    assert hooks(model) == 0 and survey.unseen == 6
