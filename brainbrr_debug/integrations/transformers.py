@@ -53,8 +53,13 @@ class WatchCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Begin to watch. Raises TypeError for an optimizer that one gate cannot stand before."""
+        """Begin to watch. Raises TypeError for an optimizer or a Trainer that one gate cannot stand in."""
         trainer = self._trainer()
+        if not hasattr(trainer, "_run_epoch"):
+            raise TypeError(
+                f"the Trainer of transformers {transformers.__version__} has no _run_epoch, around which exceptions "
+                "are seen; install a newer one (5.23 is tested), or put a Watch into training_step"
+            )
         optimizer = _bare(kwargs["optimizer"])
         require_skippable(optimizer)
         options = options_for_watch(

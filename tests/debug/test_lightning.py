@@ -121,7 +121,9 @@ def only_capture(run: Path) -> Path:
     return path
 
 
-def test_a_step_that_breaks_stops_the_training_before_the_update_and_can_be_repeated(tmp_path: Path) -> None:
+def test_a_step_that_breaks_stops_the_training_before_the_update_and_can_be_repeated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     module = Net()
     callback = WatchCallback(
         tmp_path / "run",
@@ -140,7 +142,10 @@ def test_a_step_that_breaks_stops_the_training_before_the_update_and_can_be_repe
     assert content.environment["framework"].startswith("lightning ") and "scheduler.0" in content.extra_state
     assert content.finding.evidence["gradient_nonfinite"] == ["net.lift.weight"]  # before clipping spread it
     assert replay_capture(only_capture(tmp_path / "run")).reality.reproduced == 3
-    assert exit_code(cli, ["replay", str(only_capture(tmp_path / "run"))]) == 1
+    capsys.readouterr()
+    assert exit_code(cli, ["diagnose", str(only_capture(tmp_path / "run")), "--format", "json"]) == 0
+    origin = json.loads(capsys.readouterr().out)
+    assert (origin["op"], origin["module"], origin["phase"]) == ("aten::sqrt", "net", "backward")
 
 
 def test_a_healthy_training_finds_nothing_and_changes_nothing(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import runpy
 import sys
 import warnings
@@ -13,6 +14,8 @@ import torch
 from torch import nn
 
 from brainbrr_debug import NonFiniteStep, Run, read_capture
+from brainbrr_debug.cli import cli
+from brainbrr_debug.main import exit_code
 from brainbrr_debug.replay import replay_capture
 
 with warnings.catch_warnings():
@@ -143,7 +146,9 @@ def only_capture(run: Path) -> Path:
     return path
 
 
-def test_a_step_that_breaks_stops_the_training_before_the_update_and_can_be_repeated(tmp_path: Path) -> None:
+def test_a_step_that_breaks_stops_the_training_before_the_update_and_can_be_repeated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     model = net()
     callback = WatchCallback(
         tmp_path / "run",
@@ -165,6 +170,10 @@ def test_a_step_that_breaks_stops_the_training_before_the_update_and_can_be_repe
     assert content.finding.evidence["gradient_nonfinite"] == ["lift.weight"]  # before clipping spread it
     assert content.finding.evidence["nonfinite"] == ["gradient"]
     assert replay_capture(path).reality.reproduced == 3
+    capsys.readouterr()
+    assert exit_code(cli, ["diagnose", str(path), "--format", "json"]) == 0
+    origin = json.loads(capsys.readouterr().out)
+    assert (origin["op"], origin["module"], origin["phase"]) == ("aten::sqrt", "", "backward")
 
 
 def test_a_healthy_training_finds_nothing_and_changes_nothing(tmp_path: Path) -> None:
@@ -312,7 +321,7 @@ def test_a_damaged_state_is_not_saved(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("out/checkpoint-*"))) == 3
 
 
-def test_what_one_gate_cannot_watch_is_refused(tmp_path: Path) -> None:
+def test_what_one_gate_cannot_watch_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Own(Ordered):
         def training_step(self, model: nn.Module, inputs: Any, *args: Any) -> torch.Tensor:
             loss = model(**inputs).loss
@@ -324,6 +333,9 @@ def test_what_one_gate_cannot_watch_is_refused(tmp_path: Path) -> None:
     model = net()
     with pytest.raises(TypeError, match="LBFGS, which evaluates a step several times"):
         train(tmp_path, [WatchCallback()], model, optimizers=(torch.optim.LBFGS(model.parameters()), None))
+    monkeypatch.delattr(transformers.Trainer, "_run_epoch")
+    with pytest.raises(TypeError, match=r"has no _run_epoch, around which exceptions are seen; install a newer one"):
+        train(tmp_path, [WatchCallback()])
     with pytest.raises(RuntimeError, match=r"not called by a transformers\.Trainer that has this callback"):
         WatchCallback().on_train_begin(None, None, None)
 
