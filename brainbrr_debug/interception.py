@@ -35,7 +35,7 @@ QUANTITIES = ("gap", "amplification", "condition", "scaled", "smallest", "residu
 
 @dataclasses.dataclass(slots=True, eq=False, kw_only=True)
 class _Seen:
-    """A call while the step still runs."""
+    """A call while the step still runs: copies of its arguments by name and of its results, None if it raised."""
 
     op: str
     operation: Operation
@@ -43,10 +43,8 @@ class _Seen:
     site: str
     micro_batch: int
     samples: int | None
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-    facts: Facts
-    finite: Tensor
+    given: Mapping[str, Any]
+    found: tuple[Tensor, ...] | None
     results: tuple[str, ...]
     gradient: set[str] = dataclasses.field(default_factory=set)
 
@@ -88,19 +86,23 @@ class Interception(TorchDispatchMode):  # type: ignore[no-untyped-call]
         made = sequence > self._sequences.get(thread, 0)
         self._sequences[thread] = sequence
         operation = OPERATIONS.get(func._schema.name)
-        given = {} if operation is None else _bound(func, args, kwargs)
-        place = None if operation is None else self._locator.place()
-        if operation is None or place is None or not self._readable(given, place):
+        with _lazy_conjugates():
+            if operation is None:
+                return func(*args, **kwargs)
+            return self._intercept(func, operation, args, kwargs, sequence - 1 if made else None)
+
+    def _intercept(self, func: Any, operation: Operation, args: Any, kwargs: Any, sequence: int | None) -> Any:
+        given, place = _bound(func, args, kwargs), self._locator.place()
+        if not self._readable(given, place):
             return func(*args, **kwargs)
-        with torch.no_grad():
-            copies = {name: _copy(value) for name, value in given.items()}
-        look = functools.partial(self._look, func, operation, place, given, copies, sequence - 1 if made else None)
+        copies = {name: _copy(value) for name, value in given.items()}
+        look = functools.partial(self._look, func, operation, place, copies, sequence)
         try:
             result = func(*args, **kwargs)
         except RuntimeError:
             look(None)
             raise
-        look(result if isinstance(result, tuple) else (result,))
+        look(tuple(_copy(x) for x in (result if isinstance(result, tuple) else (result,))))
         return result
 
     def _readable(self, given: Mapping[str, Any], place: Place) -> bool:
@@ -120,15 +122,9 @@ class Interception(TorchDispatchMode):  # type: ignore[no-untyped-call]
         operation: Operation,
         place: Place,
         given: Mapping[str, Any],
-        copies: Mapping[str, Any],
         sequence: int | None,
-        result: tuple[Any, ...] | None,
+        found: tuple[Tensor, ...] | None,
     ) -> None:
-        dtype = next(x.dtype for x in given.values() if isinstance(x, Tensor) and x.dtype != torch.int32)  # no pivots
-        with torch.no_grad():
-            found = None if result is None else tuple(_copy(x) for x in result)
-            facts, finite = facts_of(operation, copies, found, torch.finfo(dtype).eps)
-            shape = tuple(operation.matrix(copies).shape)
         # a forward pass that runs in a backward pass belongs to the micro-batch before
         micro_batch = max(0, self.micro_batch - (torch._C._current_autograd_node() is not None))
         seen = _Seen(
@@ -138,10 +134,8 @@ class Interception(TorchDispatchMode):  # type: ignore[no-untyped-call]
             site=place.module if place.module is not None else self.outside,
             micro_batch=micro_batch,
             samples=self._samples[micro_batch] if micro_batch < len(self._samples) else None,
-            shape=shape,
-            dtype=dtype,
-            facts=facts,
-            finite=finite,
+            given=given,
+            found=found,
             results=tuple(returned.name or "result" for returned in func._schema.returns),
         )
         self._seen.append(seen)
@@ -163,6 +157,16 @@ class Interception(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 handle.remove()
 
 
+@contextlib.contextmanager
+def _lazy_conjugates() -> Iterator[None]:
+    """Below autograd torch leaves lazy conjugates out, and an operation made of others (a complex pinv) comes out wrong
+    under every dispatch mode that does not put them back."""
+    excluded = torch._C._dispatch_tls_local_exclude_set()
+    excluded = excluded.remove(torch._C.DispatchKey.Conjugate).remove(torch._C.DispatchKey.Negative)
+    with torch._C._ForceDispatchKeyGuard(torch._C._dispatch_tls_local_include_set(), excluded):
+        yield
+
+
 def _mark(seen: _Seen, gradients: tuple[Tensor | None, ...]) -> None:
     seen.gradient.update(name for name, x in zip(seen.results, gradients, strict=False) if x is not None)
 
@@ -181,7 +185,7 @@ def _in_a_formula(place: Place) -> bool:
 
 
 def _copy(value: Any) -> Any:
-    return wide(value).clone() if isinstance(value, Tensor) else value
+    return value.detach().to("cpu", copy=True) if isinstance(value, Tensor) else value
 
 
 def _plain(name: str) -> str:
@@ -192,53 +196,50 @@ def _plain(name: str) -> str:
 
 
 def _finished(seen: _Seen, *, fatal: bool) -> Call:
-    order = max(seen.shape[-2:])
-    condition, error = condition_limit(seen.dtype, order), error_limit(seen.dtype, order)
-    limits = Limits(gap=THRESHOLD, condition=condition, error=error)
-    matrices = _matrices(seen, limits, fatal=fatal)
+    dtype = next(x.dtype for x in seen.given.values() if isinstance(x, Tensor) and x.dtype != torch.int32)  # no pivots
+    given = {name: wide(x) if isinstance(x, Tensor) else x for name, x in seen.given.items()}
+    found = None if seen.found is None else tuple(map(wide, seen.found))
+    facts, finite = facts_of(seen.operation, given, found, torch.finfo(dtype).eps)
+    shape = tuple(seen.operation.matrix(given).shape)
+    order = max(shape[-2:])
+    limits = Limits(gap=THRESHOLD, condition=condition_limit(dtype, order), error=error_limit(dtype, order))
     call = Call(
         op=seen.op,
         name=seen.operation.name,
         site=seen.site,
         location=seen.place.location or "",
         micro_batch=seen.micro_batch,
-        shape=seen.shape,
-        dtype=str(seen.dtype).removeprefix("torch."),
+        shape=shape,
+        dtype=str(dtype).removeprefix("torch."),
         limits=limits,
         gradient=tuple(sorted(seen.gradient)),
         divided_by_gaps=bool(seen.gradient & seen.operation.vectors),
         function=seen.place.function,
         recomputed=seen.place.recomputed,
-        matrices=matrices,
+        matrices=_matrices(seen, facts, finite, limits, fatal=fatal),
         spectra={},
     )
-    values = seen.facts.values.reshape(-1, seen.facts.values.shape[-1])
-    return dataclasses.replace(
-        call,
-        spectra={
-            name: tuple(_real(values[matrix.index]).tolist())
-            for name, matrix in (("worst", call.worst), ("best", call.best))
-            if matrix.finite
-        },
-    )
+    values = facts.values.reshape(-1, facts.values.shape[-1])
+    named = (("worst", call.worst), ("best", call.best))
+    spectra = {name: tuple(_real(values[matrix.index]).tolist()) for name, matrix in named if matrix.finite}
+    return dataclasses.replace(call, spectra=spectra)
 
 
-def _matrices(seen: _Seen, limits: Limits, *, fatal: bool) -> tuple[Matrix, ...]:
-    facts, shape = seen.facts, seen.shape[:-2]
+def _matrices(seen: _Seen, facts: Facts, finite: Tensor, limits: Limits, *, fatal: bool) -> tuple[Matrix, ...]:
     columns = {name: x.reshape(-1).tolist() for name in QUANTITIES if (x := getattr(facts, name)) is not None}
-    failed = facts.failed.reshape(-1).tolist() if facts.failed is not None else ()
+    failed = (torch.zeros_like(finite) if facts.failed is None else facts.failed).reshape(-1).tolist()
     values = facts.values.reshape(-1, facts.values.shape[-1])
     found = []
-    for index, finite in enumerate(seen.finite.reshape(-1).tolist()):
+    for index, sound in enumerate(finite.reshape(-1).tolist()):
         numbers = {name: column[index] for name, column in columns.items()}
-        grouped = facts.gap is not None and finite and not values.is_complex()
-        beyond = _beyond(numbers, limits, finite=finite, failed=bool(failed and failed[index]))
+        grouped = facts.gap is not None and sound and not values.is_complex()
+        beyond = _beyond(numbers, limits, finite=sound, failed=failed[index])
         beyond = [name for name in beyond if name != "condition" or seen.operation.divides != "never"]
         found.append(
             Matrix(
                 index=index,
-                sample=sample_of(index, shape, seen.samples),
-                finite=finite,
+                sample=sample_of(index, tuple(finite.shape), seen.samples),
+                finite=sound,
                 multiplicities=multiplicities(values[index]) if grouped else (),
                 degenerate=tuple(name for name in beyond if _matters(name, seen, fatal=fatal)),
                 harmless=tuple(name for name in beyond if not _matters(name, seen, fatal=fatal)),

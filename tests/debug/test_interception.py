@@ -133,6 +133,32 @@ def test_a_healthy_stack_is_passed_in_silence(name: str) -> None:
     assert all(m.residual is None or m.residual < call.limits.error / 10 for m in call.matrices)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex64])
+@pytest.mark.parametrize("n", [1, 2, 33])
+def test_random_matrices_raise_no_alarm(n: int, dtype: torch.dtype) -> None:
+    a = torch.randn(2, n, n, generator=torch.Generator().manual_seed(n), dtype=dtype)
+    positive = a @ a.mH / n + torch.eye(n)
+    b = torch.ones(2, n, 1, dtype=dtype)
+
+    def program(a: torch.Tensor, positive: torch.Tensor) -> None:
+        parts = [
+            *LA.eigh(positive),
+            *LA.svd(a)[:1],
+            *LA.eig(a),
+            *LA.qr(a),
+            LA.cholesky(positive),
+            LA.inv(a),
+            LA.pinv(a),
+        ]
+        parts += [LA.det(a), LA.slogdet(positive)[1], LA.solve(a, b), LA.lstsq(a, b)[0]]
+        # Of complex vectors only what their phase leaves alone has a gradient.
+        sum(part.abs().square().sum() for part in parts).backward()
+
+    calls = spy(program, a.requires_grad_(), positive.detach().requires_grad_()).calls()
+    assert len(calls) == 11 and all(call.gradient for call in calls)
+    assert [(c.name, m) for c in calls for m in c.matrices if m.degenerate or m.harmless] == []
+
+
 def test_lu_solve_is_judged_by_the_matrix_behind_its_factors() -> None:
     for bad in (False, True):
         a = stacked(NARROW if bad else SOUND, SOUND)
@@ -312,6 +338,13 @@ def test_the_results_and_the_gradients_stay_what_they_are() -> None:
     program(plain)
     assert torch.equal(seen[0], plain[0])
     assert torch.autograd._engine_run_backward.__name__ == "_engine_run_backward"
+
+
+def test_complex_results_stay_what_they_are() -> None:
+    """Under a plain dispatch mode torch forgets to conjugate inside of pinv."""
+    a, out = torch.view_as_complex(normal(B, N, N, 2)), []
+    spy(lambda: out.append(LA.pinv(a)))
+    assert torch.equal(out[0], LA.pinv(a))
 
 
 def test_matrices_without_plain_numbers_are_counted() -> None:
