@@ -22,7 +22,7 @@ def explain_optimizer(event: Event, evidence: Evidence, states: Mapping[int, str
         return Explanation(
             mechanism="learning-rate-not-finite", seen="a hyper-parameter (learning rate, decay) is not a finite number"
         )
-    if evidence.short in ("addcdiv", "div") and (found := _vanished_divisor(evidence)) is not None:
+    if evidence.short in ("addcdiv", "div", "reciprocal") and (found := _vanished_divisor(evidence)) is not None:
         return found
     if evidence.short == "sqrt":
         for tensor in evidence.tensors:
@@ -37,7 +37,8 @@ def explain_optimizer(event: Event, evidence: Evidence, states: Mapping[int, str
 
 def _vanished_divisor(evidence: Evidence) -> Explanation | None:
     """x/0 in half precision is nearly always √v + ε with an ε that the dtype cannot hold."""
-    below = evidence.args[2] if evidence.short == "addcdiv" and len(evidence.args) > 2 else evidence.args[1]
+    place = {"reciprocal": 0, "div": 1}.get(evidence.short, min(2, len(evidence.args) - 1))
+    below = evidence.args[place]
     divisors = [tensor for tensor in tensors_in(below) if bool((real(tensor) == 0).any())]
     if not divisors:
         return None
@@ -50,7 +51,7 @@ def _vanished_divisor(evidence: Evidence) -> Explanation | None:
             seen=f"{zeros} divisors √v + ε are exactly 0: {str(dtype).removeprefix('torch.')} holds nothing below "
             f"{smallest:.2g}, so ε vanished where the gradient was 0",
         )
-    if evidence.short == "div":
+    if evidence.short != "addcdiv":
         return None  # its own code: what the divisor was made of says more
     return Explanation(mechanism="division-by-zero", seen=f"{zeros} divisors are exactly 0 and no ε is added")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import types
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -246,3 +248,24 @@ def test_batches_of_other_shapes() -> None:
     batches = [(torch.ones(5, 4), torch.ones(5)), ({"x": torch.zeros(5, 4)}, torch.ones(5))]
     origin = diagnose(model, batches, loss_fn, torch.optim.SGD(model.parameters(), lr=0.1))
     assert (origin.step, origin.module, origin.op) == (1, "root", "aten::sqrt")
+
+
+def test_batches_come_back_whatever_holds_them() -> None:
+    class Overwrites(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = torch.nn.Linear(2, 1)
+
+        def forward(self, holder: types.SimpleNamespace) -> torch.Tensor:
+            holder.x.nan_to_num_().add_(1.0)
+            return self.fc(holder.x)
+
+    x = torch.tensor([[1.0, math.nan], [2.0, 3.0]])
+    label = torch.tensor(math.nan).expand(2, 1)
+    model = Overwrites()
+    before = x.clone()
+    origin = diagnose(
+        model, [((types.SimpleNamespace(x=x),), label)], torch.nn.MSELoss(), torch.optim.SGD(model.parameters(), lr=0.1)
+    )
+    assert (origin.phase, origin.module, origin.mechanism) == ("data", "<target>", "bad-target")
+    assert torch.equal(x.nan_to_num(7.0), before.nan_to_num(7.0)) and bool(label.isnan().all())

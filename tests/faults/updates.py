@@ -192,3 +192,12 @@ def exponentiated_parameter_runs_away() -> Program:
     model = Scales()
     batches = [((torch.ones(1, 3, 2),), torch.zeros(1)) for _ in range(5)]
     return Program(model, batches, lambda o, _: o.mean(), torch.optim.SGD(model.parameters(), lr=4.6))
+
+
+@fault("optimizer", "<optimizer>", "aten::reciprocal", "optimizer-epsilon-underflow", kind="inf", step=5,
+       like="RAdam in half precision")  # fmt: skip
+def rectified_adam_in_half() -> Program:
+    model = nn.Linear(2, 1).half()
+    x = torch.tensor([[1.0, 0.0]]).half()
+    batches = [((x,), torch.ones(1, 1).half()) for _ in range(8)]
+    return Program(model, batches, lambda o, _: o.float().mean(), torch.optim.RAdam(model.parameters()))
