@@ -14,7 +14,7 @@ from brainbrr_debug.probes.panel import Panel
 from brainbrr_debug.quarantine import Quarantine
 from brainbrr_debug.records import Reading
 from brainbrr_debug.snapshot import BufferCopies, StepStart
-from brainbrr_debug.statistics import norm_of_norms, tensor_norms
+from brainbrr_debug.statistics import tensor_norms, total_norm
 
 
 class Gate:
@@ -45,11 +45,12 @@ class Gate:
 
     def decide(self, start: StepStart, norm: Tensor | None) -> bool:
         """True to go on with the update. Raises NonFiniteStep where the judge does."""
-        if norm is None or self._quarantine is not None:
-            norms = tensor_norms(p.grad for p in self._parameters.values())
+        if self._quarantine is not None:
+            norms = tensor_norms([p.grad for p in self._parameters.values()])
             self._norms = dict(zip(self._parameters, norms, strict=True))
-        known = norm_of_norms(self._norms.values()) if norm is None else norm.detach()
-        self._judge.gradient_norm = self._judge.scaling.unscaled(known)
+        if norm is None:  # the norm of norms is that of all
+            norm = total_norm(self._norms.values() if self._norms else (p.grad for p in self._parameters.values()))
+        self._judge.gradient_norm = self._judge.scaling.unscaled(norm.detach())
         self._panel.settle(start.step, self._judge.gradient_norm)
         if self._quarantine is not None:
             self._quarantine.hold(self._sound())

@@ -138,39 +138,6 @@ def elements(x: Tensor) -> Tensor:
     return x
 
 
-def tensor_norms(tensors: Iterable[Tensor | None]) -> list[Tensor | None]:
-    """The 2-norm of each tensor, 0-d, in few kernels; None for None and for empty tensors. See `total_norm`."""
-    groups: dict[tuple[torch.device, torch.dtype], list[tuple[int, Tensor]]] = {}
-    norms: list[Tensor | None] = []
-    with torch.no_grad():
-        for index, x in enumerate(tensors):
-            norms.append(None)
-            if x is None or x.numel() == 0:
-                continue
-            if x.layout is not torch.strided or x.dtype not in _PLAIN:
-                x = _norm_operand(x)
-            groups.setdefault((x.device, x.dtype), []).append((index, x))
-        for group in groups.values():
-            for (index, _), norm in zip(group, _norms([x for _, x in group]), strict=True):
-                norms[index] = norm
-    return norms
-
-
-def norm_of_norms(norms: Iterable[Tensor | None]) -> Tensor:
-    """The norm of all tensors together, of which these are the `tensor_norms`."""
-    groups: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
-    for norm in norms:
-        if norm is not None:
-            groups.setdefault((norm.device, norm.dtype), []).append(norm)
-    if not groups:
-        return torch.zeros(())
-    device = next(iter(groups))[0]
-    stacked = [torch.stack(group).to(device) for group in groups.values()]
-    wide = torch.float64 if any(n.dtype == torch.float64 for n in stacked) else torch.float32
-    total: Tensor = torch.linalg.vector_norm(torch.cat([n.to(wide) for n in stacked]))
-    return total
-
-
 def total_norm(tensors: Iterable[Tensor | None]) -> Tensor:
     """The 2-norm of all tensors taken as one vector: 0-d, on the first one's device, float32 or float64.
 
@@ -178,12 +145,47 @@ def total_norm(tensors: Iterable[Tensor | None]) -> Tensor:
     repeat), half precision is accumulated in float32. For dense float32 on one device the bits are those of
     `torch.nn.utils.get_total_norm`. Nothing is read back.
     """
-    return norm_of_norms(tensor_norms(tensors))
+    groups = _groups(tensors)
+    if not groups:
+        return torch.zeros(())
+    device = next(iter(groups))[0]
+    with torch.no_grad():
+        norms = [torch.stack(_norms(group)).to(device) for _, group in groups.values()]
+        wide = torch.float64 if any(n.dtype == torch.float64 for n in norms) else torch.float32
+        total: Tensor = torch.linalg.vector_norm(torch.cat([n.to(wide) for n in norms]))
+    return total
+
+
+def tensor_norms(tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """The 2-norm of each tensor, 0-d, in few kernels; None for None and for empty tensors. See `total_norm`."""
+    norms: list[Tensor | None] = [None] * len(tensors)
+    with torch.no_grad():
+        for places, group in _groups(tensors).values():
+            for place, norm in zip(places, _norms(group), strict=True):
+                norms[place] = norm
+    return norms
 
 
 def exact_norm(tensors: Iterable[Tensor | None]) -> Tensor:
     """`total_norm` in float64, for when the squares of finite values overflow float32. Slower by the conversion."""
     return total_norm(x if x is None else _norm_operand(x).to(_widened(x.dtype)) for x in tensors)
+
+
+def _groups(
+    tensors: Iterable[Tensor | None],
+) -> dict[tuple[torch.device, torch.dtype], tuple[list[int], list[Tensor]]]:
+    """Places and operands of what has a norm, by device and dtype."""
+    groups: dict[tuple[torch.device, torch.dtype], tuple[list[int], list[Tensor]]] = {}
+    with torch.no_grad():
+        for place, x in enumerate(tensors):
+            if x is None or x.numel() == 0:
+                continue
+            if x.layout is not torch.strided or x.dtype not in _PLAIN:
+                x = _norm_operand(x)
+            places, operands = groups.setdefault((x.device, x.dtype), ([], []))
+            places.append(place)
+            operands.append(x)
+    return groups
 
 
 def _widened(dtype: torch.dtype) -> torch.dtype:

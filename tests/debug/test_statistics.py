@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from brainbrr_debug.statistics import exact_norm, finiteness, screen, total_norm
+from brainbrr_debug.statistics import exact_norm, finiteness, screen, tensor_norms, total_norm
 
 DTYPES = [
     torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.complex64, torch.complex128,
@@ -116,3 +116,16 @@ def test_the_exact_norm_survives_values_whose_squares_overflow() -> None:
     x = torch.full((4,), 1e30)
     assert not torch.isfinite(total_norm([x]))
     assert float(exact_norm([x])) == pytest.approx(2e30)
+
+
+def test_norms_of_each_tensor_are_those_of_one_at_a_time_and_their_norm_is_that_of_all() -> None:
+    kinds = (torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.complex64)
+    tensors: list[torch.Tensor | None] = [torch.randn(7, dtype=dtype) for dtype in kinds for _ in range(2)]
+    tensors += [None, torch.zeros(0, 3), torch.eye(3).to_sparse(), torch.tensor([math.nan, 1.0])]
+    norms = tensor_norms(tensors)
+    assert norms[10] is None and norms[11] is None
+    assert [math.isnan(n) for n in norms if n is not None] == [False] * 11 + [True]
+    for x, norm in zip(tensors[:10], norms[:10], strict=True):
+        assert float(norm) == pytest.approx(slow_norm([x]), rel=1e-5)
+    gradients = [torch.randn(5, 3) for _ in range(4)]
+    assert torch.equal(total_norm(tensor_norms(gradients)), total_norm(gradients))
