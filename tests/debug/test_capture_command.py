@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import socket
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from brainbrr_debug.capture import CaptureContent, is_stripped, read_capture, write_capture
@@ -103,6 +106,9 @@ def content() -> CaptureContent:
     )
 
 
+base = functools.cache(content)
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return write_capture(tmp_path / "000007.h5", content())
@@ -192,6 +198,40 @@ def test_a_copy_without_signal_keeps_what_is_listed(path: Path) -> None:
     assert copy.expected["loss"] == 0.5 and copy.expected["gradient_digest"] == "<removed>"
     assert copy.optimizer_state["param_groups"][0]["lr"] == 1e-3 and copy.extra_state["sampler"]["seen"] == 3
     assert copy.readings == whole.readings and copy.identities == ()
+
+
+MARK = "s001_t07"  # no name that a programmer gives has this form
+PLAIN = st.recursive(
+    st.sampled_from([MARK, f"/data/{MARK}.edf", 1.5, 3, True, None, [MARK, 17], (MARK,)]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.tuples(inner, inner)
+        | st.dictionaries(st.sampled_from(["root", "lr", MARK, f"{MARK}.edf", "two words", 17]), inner, max_size=3)
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.dictionaries(st.sampled_from(["root", MARK]), PLAIN), st.dictionaries(st.sampled_from(["torch", MARK]), PLAIN)
+)
+def test_no_name_of_a_recording_survives_wherever_it_stood(tree: dict[str, Any], other: dict[str, Any]) -> None:
+    whole = base()
+    names = ("config", "optimizer_state", "extra_state", "expected")
+    stripped = without_signal(
+        dataclasses.replace(
+            whole,
+            **dict.fromkeys(names, tree),
+            environment={**whole.environment, **other},
+            micro_batches=(((tree,), tree),),
+            finding=dataclasses.replace(whole.finding, evidence={**other, "extra": tree}, where=MARK),
+            identities=((tree,),),
+        )
+    )
+    fields = (*names, "environment", "micro_batches", "finding", "identities")
+    assert MARK not in "".join(repr(getattr(stripped, name)) for name in fields)
+    assert "17" not in repr((stripped.config, stripped.micro_batches))
 
 
 def test_a_stripped_copy_comes_back_from_its_file_and_can_be_stripped_again(path: Path, tmp_path: Path) -> None:
