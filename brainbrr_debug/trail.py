@@ -83,17 +83,20 @@ class Trail:
     def way_back(self, checkpoints: Path | None) -> dict[str, Any]:
         """What a finding of damage older than its step says of the time before: in words, with the numbers of it.
 
-        `checkpoints` is the folder that the run's checkpoints are in.
+        `checkpoints` is the folder that the run's checkpoints are in; None where the run has no directory.
         """
         first = self._past[0].start.step if self._past else None
         modified = self._written_into()
-        if first is None:
+        if checkpoints is None:
+            words = "no run directory to write a capture to"
+        elif first is None:
             words = "no snapshot to run forward from: set snapshot_every, and the step that did it can be repeated"
         elif modified is not None:
             words = f"the batch of step {modified} was written into, so nothing can run forward from step {first}"
         else:
             words = f"captured from the snapshot of step {first} with the {len(self._past)} steps since"
-        found = sorted(checkpoints.iterdir(), key=lambda path: path.stat().st_mtime) if checkpoints else []
+        files = checkpoints.glob("[!.]*") if checkpoints else ()
+        found = sorted(files, key=lambda path: path.stat().st_mtime)
         checkpoint = str(found[-1]) if found else None
         if checkpoint is not None and (first is None or modified is not None):
             words += f"; last checkpoint {checkpoint}"

@@ -118,10 +118,15 @@ def test_without_a_snapshot_the_finding_says_what_to_set_and_what_is_left(tmp_pa
     assert "no snapshot to run forward from: set snapshot_every" in str(stop)
     assert stop.finding.evidence["snapshot"] is None and stop.finding.evidence["checkpoint"] is None
     assert read_capture(stop.capture_path).lead_in == ()
-    for name in ("best.pt", "last.pt"):
+    for name in ("best.pt", "last.pt", ".last.pt.1.tmp"):
         (RunDir.at(tmp_path / "s").checkpoints / name).touch()
     stop = stopped("Vanishing", 20, tmp_path / "s")
     assert f"last checkpoint {tmp_path / 's' / 'checkpoints' / 'last.pt'}" in str(stop)
+
+
+def test_without_a_run_directory_no_capture_is_promised() -> None:
+    stop = stopped("Vanishing", 20, None, snapshot_every=4)
+    assert stop.capture_path is None and str(stop).endswith("no run directory to write a capture to")
 
 
 def test_a_batch_that_was_written_into_makes_the_way_back_useless_and_is_named(tmp_path: Path) -> None:
