@@ -93,7 +93,9 @@ class Decompositions:
             self.unseen += 1
         elif function.divides is not None:
             site, inverse = caller(self._names)[0], function.divides == "inverse"
-            self.divisions.append(Division.of(site, matrices, result, rest, inverse=inverse))
+            division = Division.of(site, matrices, result, rest, inverse=inverse)
+            if division.x.numel():
+                self.divisions.append(division)
         elif function.values is not None:
             self._taken_apart(function, function.values, result, matrices, rest)
 

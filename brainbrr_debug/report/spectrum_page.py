@@ -81,7 +81,7 @@ def _drawings(rows: Sequence[Row]) -> list[str]:
         first = here[0].call
         parts += [f"<section><h2>{escape(first.name)} in {escape(place(first))}</h2>", *_plots(here), "</section>"]
     if len(places) > DRAWN:
-        parts.append(f'<p class="dim">{len(places) - DRAWN} places that are no worse are not drawn.</p>')
+        parts.append(f'<p class="dim">{counted(len(places) - DRAWN, "place")} no worse than these: not drawn.</p>')
     return parts
 
 

@@ -70,7 +70,9 @@ def spectrum_text(spectrum: Spectrum) -> str:
     if spectrum.error is not None:
         lines.append(row("error", spectrum.error))
     for reason, count in spectrum.unseen.items():
-        lines.append(row("unseen", f"{count} calls on a tensor that holds no plain numbers: {reason}"))
+        lines.append(row("unseen", f"{counted(count, 'call')} on a tensor that holds no plain numbers: {reason}"))
+    if spectrum.inner:
+        lines.append(row("inside", f"{counted(spectrum.inner, 'call')} in the backward formulas of others, not listed"))
     return "\n".join([*lines, row("summary", summary(spectrum))])
 
 

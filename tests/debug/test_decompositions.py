@@ -144,6 +144,18 @@ def test_one_matrix_for_many_right_hand_sides(recorder: Decompositions) -> None:
     assert near_singular(read(recorder).values())
 
 
+def test_right_hand_sides_of_every_shape(recorder: Decompositions) -> None:
+    a = torch.stack([SOUND, NARROW])
+    LA.solve(NARROW, normal(N))
+    for shape in ((2, N), (N, 3), (2, N, 3), (5, 1, N, 3), (N, 0)):
+        LA.solve(a, normal(*shape))
+    for shape in ((3, N), (2, 3, N), (5, 1, 3, N), (0, N)):
+        LA.solve(a, normal(*shape), left=False)
+    LA.solve(a, torch.zeros(N, 2))
+    recorder.finish()
+    assert all(math.isfinite(reading.value) for reading in recorder._ledger.read())
+
+
 def test_numbers_whose_squares_overflow_raise_no_alarm(recorder: Decompositions) -> None:
     LA.inv(SOUND * 1e30)
     assert 0 < read(recorder)["condition"].value < 1e-5
