@@ -511,3 +511,14 @@ def matrices() -> Iterator[Matrix]:
 
 def test_what_is_worse_comes_last() -> None:
     assert [m.index for m in sorted(matrices(), key=lambda m: m.badness)] == [0, 1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("before", [True, False])
+def test_a_compiled_model_is_seen(before: bool) -> None:
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda a: LA.inv(a).sum() + a.svd()[1].sum() + LA.eigh(a)[0].sum(), backend="aot_eager")
+    if before:
+        compiled(A)
+    assert [call.name for call in spy(compiled, A).calls()] == ["inv", "svd", "eigh"]
+    torch._dynamo.reset()
