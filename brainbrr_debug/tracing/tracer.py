@@ -225,12 +225,12 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return known[1]
 
     def _phase_of(self, place: Place) -> Phase:
-        if place.stepping:
+        if place.stepping and self.engine_depth:  # a step may be taken from within the backward pass
             return "optimizer"
         return "backward" if self.engine_depth and not place.recomputed else self._phase
 
     def _module(self, place: Place) -> str:
-        if self._phase == "optimizer" or place.stepping:  # a step may be taken from within the backward pass
+        if self._phase_of(place) == "optimizer":
             return "<optimizer>"
         return place.module if place.module is not None else self._region
 
