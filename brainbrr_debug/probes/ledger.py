@@ -77,8 +77,18 @@ def _fetch(tensors: Sequence[Tensor]) -> Iterator[float]:
             found[index] = float(x)
         else:
             waiting.setdefault(x.device, []).append(index)
-    for device, indices in waiting.items():
-        wide = torch.float32 if device.type == "mps" else torch.float64
-        stacked = torch.stack([tensors[i].detach().to(wide) for i in indices])
-        found.update(zip(indices, stacked.tolist(), strict=True))
+    for indices in waiting.values():
+        found.update(zip(indices, in_one_copy([tensors[i] for i in indices]), strict=True))
     return iter([found[index] for index in range(len(tensors))])
+
+
+def in_one_copy(tensors: Sequence[Tensor]) -> list[float]:
+    """The values of 0-d tensors of one device, with a few kernels for each dtype and one copy from the device."""
+    wide = torch.float32 if tensors[0].device.type == "mps" else torch.float64
+    kinds: dict[torch.dtype, list[int]] = {}
+    for index, x in enumerate(tensors):
+        kinds.setdefault(x.dtype, []).append(index)
+    stacks = [torch.stack([tensors[i].detach() for i in indices]).to(wide) for indices in kinds.values()]
+    values: list[float] = torch.cat(stacks).tolist()
+    places = [i for indices in kinds.values() for i in indices]
+    return [value for _, value in sorted(zip(places, values, strict=True), key=lambda pair: pair[0])]

@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from brainbrr_debug.probes.decompositions import Decompositions, degenerate
-from brainbrr_debug.probes.ledger import Ledger
+from brainbrr_debug.probes.ledger import Ledger, in_one_copy
 from brainbrr_debug.probes.modules import Sentinel
 from brainbrr_debug.probes.outputs import KEPT, Outputs
 from brainbrr_debug.probes.state import CALL, States
@@ -30,6 +30,12 @@ def test_the_ledger_reads_in_order_and_forgets() -> None:
     ledger.defer([torch.tensor(math.inf, dtype=torch.bfloat16)], lambda v: [reading(v[0])])
     assert [(r.value, r.order) for r in ledger.read()] == [(1.0, 0), (2.0, 1), (math.inf, 2)]
     assert len(ledger) == 0 and ledger.read() == []
+
+
+def test_one_copy_brings_every_dtype_in_order() -> None:
+    dtypes = [torch.float32, torch.int64, torch.bfloat16, torch.float32, torch.bool, torch.float64]
+    values = [torch.tensor(i % 2 + 1).to(dtype) for i, dtype in enumerate(dtypes)]
+    assert in_one_copy(values) == [float(x) for x in values]
 
 
 def test_state_is_seen_completely_within_the_period_and_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
