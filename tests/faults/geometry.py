@@ -276,3 +276,21 @@ def poincare_logarithm_on_the_rim() -> Program:
     model = Net()
     batches = [((torch.rand(3, 2) * 0.3,), torch.zeros(3)), ((torch.tensor([[0.1, 0.2], [0.0, 1.0]]),), torch.zeros(2))]
     return Program(model, batches, mse, sgd(model))
+
+
+@fault("backward", "", "aten::atan2", "atan2-at-origin", node="Atan2Backward0", kind="inf", step=1,
+       like="kornia/kornia#4246: squares that underflow")  # fmt: skip
+def bearing_of_a_vanishing_velocity() -> Program:
+    class Bearing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.turn = nn.Linear(2, 2, bias=False)
+            nn.init.eye_(self.turn.weight)
+
+        def forward(self, velocity):
+            v = self.turn(velocity)
+            return torch.atan2(v[:, 1], v[:, 0])  # born
+
+    model = Bearing()
+    batches = [((torch.randn(3, 2) * s,), torch.zeros(3)) for s in (1.0, 1e-20)]
+    return Program(model, batches, lambda o, t: (o - t).sum(), torch.optim.SGD(model.parameters(), lr=0.01))
