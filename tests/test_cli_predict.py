@@ -18,7 +18,7 @@ from brainbrr.configure import build_config
 from brainbrr.data.cache import build_cache, open_cache
 from brainbrr.data.formats import read_label_file
 from brainbrr.data.synthetic import write_corpus
-from brainbrr.evaluation.predict import predict_recording
+from brainbrr.evaluation.predict import read_and_predict
 from brainbrr.evaluation.stitching import probabilities
 from brainbrr.training.checkpoint import Checkpoint, save_checkpoint
 from brainbrr.training.setup import new_detector
@@ -81,14 +81,14 @@ def test_probabilities_are_those_of_the_cached_recording(corpus: Path, edf: Path
     cached = probabilities(
         detector, recording, n_samples=recording.n_samples, window=2560, stride=1280, batch_size=8, device=CPU
     )
-    predicted = predict_recording(detector, config, edf, device=CPU)
+    predicted = read_and_predict(detector, config, edf, device=CPU)
     np.testing.assert_allclose(predicted.probabilities, cached, atol=1e-3)  # the cache rounds to 16 bits
     assert set(predicted.seconds) == {"read", "preprocess", "detect", "events"}
     assert predicted.labels.duration_s == 60
 
 
 def test_events_are_where_the_detector_puts_them(edf: Path, config: Config) -> None:
-    found = predict_recording(Loud(), config, edf, device=CPU).labels
+    found = read_and_predict(Loud(), config, edf, device=CPU).labels
     (seizure,) = read_label_file(edf.with_suffix(".csv_bi")).events
     assert len(found.events) == 1
     assert seizure.start_s - 5 < found.events[0].start_s < found.events[0].stop_s <= seizure.stop_s + 5
