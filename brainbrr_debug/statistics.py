@@ -123,7 +123,7 @@ def summarize(measured: Sequence[float], count: int, dtype: torch.dtype) -> Summ
 
 def headroom(absmax: float, dtype: torch.dtype) -> float | None:
     """Doublings of `absmax` that the dtype still holds; None for zero and for what is not finite."""
-    return math.log2(torch.finfo(dtype).max / absmax) if 0 < absmax < math.inf else None
+    return math.log2(torch.finfo(dtype).max) - math.log2(absmax) if 0 < absmax < math.inf else None
 
 
 def elements(x: Tensor) -> Tensor:
