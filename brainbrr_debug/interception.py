@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.autograd.function import BackwardCFunction
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from brainbrr_debug.conjugates import lazy_conjugates
 from brainbrr_debug.factorization import OPERATIONS, Operation, facts_of
 from brainbrr_debug.matrices import Call, Limits, Matrix
 from brainbrr_debug.measurement import Facts
@@ -86,7 +87,7 @@ class Interception(TorchDispatchMode):  # type: ignore[no-untyped-call]
         made = sequence > self._sequences.get(thread, 0)
         self._sequences[thread] = sequence
         operation = OPERATIONS.get(func._schema.name)
-        with _lazy_conjugates():
+        with lazy_conjugates():
             if operation is None:
                 return func(*args, **kwargs)
             return self._intercept(func, operation, args, kwargs, sequence - 1 if made else None)
@@ -155,16 +156,6 @@ class Interception(TorchDispatchMode):  # type: ignore[no-untyped-call]
         finally:
             for handle in handles:
                 handle.remove()
-
-
-@contextlib.contextmanager
-def _lazy_conjugates() -> Iterator[None]:
-    """Below autograd torch leaves lazy conjugates out, and an operation made of others (a complex pinv) comes out wrong
-    under every dispatch mode that does not put them back."""
-    excluded = torch._C._dispatch_tls_local_exclude_set()
-    excluded = excluded.remove(torch._C.DispatchKey.Conjugate).remove(torch._C.DispatchKey.Negative)
-    with torch._C._ForceDispatchKeyGuard(torch._C._dispatch_tls_local_include_set(), excluded):
-        yield
 
 
 def _mark(seen: _Seen, gradients: tuple[Tensor | None, ...]) -> None:

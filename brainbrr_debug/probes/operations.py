@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from brainbrr_debug.conjugates import lazy_conjugates
 from brainbrr_debug.probes.sanitisers import operand
 
 See = Callable[[Any, tuple[Any, ...], Mapping[str, Any], Tensor | None, Any], None]
@@ -50,8 +51,10 @@ class Operations(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if self._see is None or not isinstance(func, torch._ops.OpOverload):
-            return func(*args, **kwargs)
+            with lazy_conjugates():
+                return func(*args, **kwargs)
         x = operand(func, args, kwargs)
-        out = func(*args, **kwargs)
+        with lazy_conjugates():
+            out = func(*args, **kwargs)
         self._see(func, args, kwargs, x, out)
         return out

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from brainbrr_debug.conjugates import lazy_conjugates
 from brainbrr_debug.records import Phase
 from brainbrr_debug.tracing.births import (
     Births,
@@ -188,7 +189,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             with torch.no_grad():
                 past = {id(tensor): tensor.detach().clone() for tensor in mutated if values(tensor)}
         self._running = given
-        result = func(*args, **kwargs)
+        with lazy_conjugates():
+            result = func(*args, **kwargs)
         self._running = None
         if self.collector is not None:
             self.collector.note(index, sign, args, kwargs, result, past)
