@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 from torch.utils._pytree import tree_map
 
-from brainbrr_debug.capture import CaptureContent, restore
+from brainbrr_debug.capture import CaptureContent, require_signal, restore
 from brainbrr_debug.errors import CannotRunHere
 from brainbrr_debug.lead import Passing, set_options
 from brainbrr_debug.observation import Observation
@@ -78,8 +78,9 @@ def load_captured_subject(content: CaptureContent) -> Subject:
     """The Subject that a capture names, in the captured configuration.
 
     A class with `from_config` gets the configuration; any other Subject is loaded as it is. Raises CannotRunHere when
-    it cannot be loaded.
+    it cannot be loaded, and for a copy without its signal.
     """
+    require_signal(content)
     try:
         module, _, attribute = content.subject.partition(":")
         build = (
