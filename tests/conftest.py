@@ -10,8 +10,11 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 import pytest
 import torch
+from hypothesis import settings
 
 torch.set_num_threads(1)
+settings.register_profile("brainbrr", deadline=None)  # a busy machine is no fault of the code
+settings.load_profile("brainbrr")
 
 
 @pytest.fixture(autouse=True)

@@ -29,7 +29,7 @@ def streamed(signal: np.ndarray, rate: float, cuts: list[int]) -> np.ndarray:
     return np.concatenate([*pieces, causal.finish()], axis=1)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(rate=st.sampled_from(RATES), data=st.data())
 def test_chunks_change_no_bit(rate: float, data: st.DataObject) -> None:
     signal = noise(rate, 4.3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from brainbrr.config import ELECTRODES
@@ -19,7 +19,6 @@ def spans(plan: RecordingPlan) -> list[tuple[float, float]]:
     return sorted((event.start_s, event.stop_s) for event in (*plan.seizures, *plan.lookalikes))
 
 
-@settings(deadline=None)
 @given(
     patients=st.integers(1, 4),
     minutes=st.floats(0.02, 30),
@@ -46,7 +45,6 @@ def test_events_lie_inside_the_recording_and_apart(
             assert all(event.stop_s - event.start_s >= 19.5 for event in (*plan.seizures, *plan.lookalikes))
 
 
-@settings(deadline=None)
 @given(kind=st.sampled_from(KINDS), minutes=st.floats(0.05, 20), seed=st.integers(0, 2**40))
 def test_artefacts_find_a_place_inside_a_training_recording(kind: str, minutes: float, seed: int) -> None:
     plans = plan_corpus(patients=2, minutes=minutes, seizures=0, lookalikes=0, artefacts=(kind,), seed=seed)
@@ -56,7 +54,6 @@ def test_artefacts_find_a_place_inside_a_training_recording(kind: str, minutes: 
     assert artefact.stop_s - artefact.start_s >= 0.25
 
 
-@settings(deadline=None)
 @given(seed=st.integers(0, 2**40), seizures=st.integers(0, 2), minutes=st.sampled_from((5.0, 6.0, 10.0)))
 def test_flat_lies_within_one_slot_of_a_minute_and_away_from_seizures(seed: int, seizures: int, minutes: float) -> None:
     plans = plan_corpus(patients=4, minutes=minutes, seizures=seizures, lookalikes=1, artefacts=("flat",), seed=seed)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from brainbrr.config import ELECTRODES
@@ -39,7 +39,6 @@ def test_electrodes_lie_where_the_ten_twenty_system_has_them() -> None:
     assert [ELECTRODES[i] for i in np.flatnonzero(geometry.SIDES == 0)] == ["Fz", "Cz", "Pz"]
 
 
-@settings(deadline=None)
 @given(exponent=st.floats(0.5, 2.5), seed=st.integers(0, 1000))
 def test_coloured_noise_has_the_exponent_and_the_variance_asked_for(exponent: float, seed: int) -> None:
     signal = noise.coloured(np.random.default_rng(seed), 8, 60 * RATE, exponent)
@@ -50,7 +49,6 @@ def test_coloured_noise_has_the_exponent_and_the_variance_asked_for(exponent: fl
     assert signal.var() == pytest.approx(1, abs=0.35) and signal.dtype == np.float32
 
 
-@settings(deadline=None)
 @given(n=st.integers(1, 700))
 def test_noise_of_any_length_is_finite_and_of_that_length(n: int) -> None:
     rng = np.random.default_rng(n)

@@ -210,7 +210,7 @@ def same(a: CaptureContent, b: CaptureContent) -> bool:
     return all(getattr(a, name) == getattr(b, name) for name in plain)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_a_file_that_was_cut_anywhere_is_refused(data: st.DataObject) -> None:
     length = data.draw(st.integers(0, len(written()) - 1))
@@ -221,7 +221,7 @@ def test_a_file_that_was_cut_anywhere_is_refused(data: st.DataObject) -> None:
     assert "truncated or damaged" in text or "not an HDF5 file" in text or "another kind" in text
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(st.data())
 def test_a_file_in_which_any_byte_was_changed_is_refused_or_says_the_same(data: st.DataObject) -> None:
     offset = data.draw(st.integers(0, len(written()) - 1))

@@ -212,7 +212,7 @@ PLAIN = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.dictionaries(st.sampled_from(["root", MARK]), PLAIN), st.dictionaries(st.just(MARK), PLAIN))
 def test_no_name_of_a_recording_survives_wherever_it_stood(tree: dict[str, Any], other: dict[str, Any]) -> None:
     whole = base()

@@ -133,7 +133,7 @@ def test_growth_that_has_no_room_left_is_named_whatever_the_loss_does() -> None:
     assert 1.8 ** first["gradient"] < 2**64 and 1.8 ** first["hot"] < 1e38
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.floats(-100, 100), min_size=3, max_size=30), st.integers(1, 50))
 def test_the_line_is_that_of_numpy(values: list[float], spacing: int) -> None:
     steps = np.arange(len(values)) * spacing
@@ -144,7 +144,7 @@ def test_the_line_is_that_of_numpy(values: list[float], spacing: int) -> None:
         assert trend.r2 == pytest.approx(np.corrcoef(steps, values)[0, 1] ** 2, abs=1e-6)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.one_of(st.floats(), st.just(0.0)), max_size=60))
 def test_any_values_are_digested(values: list[float]) -> None:
     series = Series(Shape(windows=(4, 8), doublings=2, r2=0.5))

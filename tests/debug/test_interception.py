@@ -176,7 +176,7 @@ def smallest_gap(values: np.ndarray[Any, Any]) -> float:
     return float(apart.min() / np.abs(values).max())
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**20), spectra)
 def test_eigh_is_measured_as_by_brute_force(seed: int, values: list[float]) -> None:
     a = symmetric(values, seed)
@@ -193,7 +193,7 @@ def test_eigh_is_measured_as_by_brute_force(seed: int, values: list[float]) -> N
     assert (m.orthogonality, m.residual) == (pytest.approx(loss, abs=1e-14), pytest.approx(wrong, abs=1e-14))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**20), st.integers(1, 5), st.integers(1, 5))
 def test_svd_qr_and_pinv_of_any_shape(seed: int, m: int, n: int) -> None:
     a = normal(m, n, seed=seed)
@@ -214,7 +214,7 @@ def test_svd_qr_and_pinv_of_any_shape(seed: int, m: int, n: int) -> None:
     assert pinv.residual == pytest.approx(np.linalg.norm(x @ wide @ x - x) / scale, abs=1e-12)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**20), st.integers(1, 5), st.integers(1, 3), st.booleans(), st.booleans())
 def test_solutions_from_both_sides_and_by_triangles(seed: int, n: int, k: int, left: bool, upper: bool) -> None:
     a = normal(n, n, seed=seed) + 2 * torch.eye(n)
@@ -234,7 +234,7 @@ def test_solutions_from_both_sides_and_by_triangles(seed: int, n: int, k: int, l
         assert m.residual == pytest.approx(np.linalg.norm(back - right) / scale, abs=1e-7)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**20), spectra, st.booleans())
 def test_cholesky_reads_one_triangle(seed: int, values: list[float], upper: bool) -> None:
     a = symmetric(values, seed)

@@ -89,7 +89,7 @@ def loss_fn(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.filterwarnings("ignore")
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=20, derandomize=True)
 @given(
     before=st.lists(st.sampled_from(HARMLESS), max_size=2),
     after=st.lists(st.sampled_from(HARMLESS), max_size=2),
@@ -106,7 +106,7 @@ def test_a_planted_fault_is_found(before: list[Function], after: list[Function],
     assert origin.proof == "healed"
 
 
-@settings(max_examples=8, deadline=None, derandomize=True)
+@settings(max_examples=8, derandomize=True)
 @given(functions=st.lists(st.sampled_from(HARMLESS), min_size=1, max_size=4))
 def test_harmless_blocks_alone_are_healthy(functions: list[Function]) -> None:
     torch.manual_seed(0)

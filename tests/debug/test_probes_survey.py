@@ -60,7 +60,7 @@ def agree(fast: dict[str, Any], slow: dict[str, Any]) -> bool:
     return set(fast) == set(slow) and all(equal(fast[k], slow[k]) for k in slow)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     st.lists(st.floats(-400, 400, width=16), min_size=6, max_size=6),
     st.sampled_from(DTYPES),

@@ -23,7 +23,7 @@ def monotone(draw):
 
 
 @given(monotone())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_the_answer_is_one_minimal_and_within_the_bound(case):
     n, culprits = case
     asked = []
@@ -41,7 +41,7 @@ def test_the_answer_is_one_minimal_and_within_the_bound(case):
 
 
 @given(monotone())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_no_set_is_asked_twice_except_the_answer(case):
     n, culprits = case
     asked = []
@@ -51,7 +51,7 @@ def test_no_set_is_asked_twice_except_the_answer(case):
 
 
 @given(SIZES, st.integers(0, 2**32))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_oracle_comes_to_an_end(n, seed):
     chance = random.Random(seed)
     search = ddmin(range(n), lambda items: chance.choice((True, False, None)))
@@ -100,7 +100,6 @@ def test_one_that_heals_and_the_fewest_that_do():
 
 
 @given(st.integers(1, 64), st.data())
-@settings(deadline=None)
 def test_the_shortest_interval_is_what_is_needed(n, data):
     start = data.draw(st.integers(0, n - 1))
     stop = data.draw(st.integers(start + 1, n))

@@ -40,14 +40,14 @@ def slow_gap(values: list[float]) -> float:
     return min(pairs, default=math.inf) / max(scale, 1e-300) if pairs else math.inf
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(-40, 40), min_size=1, max_size=8))
 def test_the_gap_of_neighbours_is_the_gap_of_all_pairs(numbers: list[int]) -> None:
     values = sorted(float(n) for n in numbers)
     assert float(eigengap(torch.tensor(values, dtype=torch.float64))) == pytest.approx(slow_gap(values))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**31), st.floats(1e-3, 1e3))
 def test_the_relative_gap_does_not_change_with_scale(seed: int, factor: float) -> None:
     a = torch.randn(3, 6, 6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
@@ -65,14 +65,14 @@ def planted(seed: int, values: list[float], *, turned: bool) -> torch.Tensor:
 spectra = st.lists(st.integers(1, 60), min_size=2, max_size=7).map(lambda numbers: [n / 8 for n in numbers])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**31), spectra, st.booleans())
 def test_planted_gaps_are_found(seed: int, values: list[float], turned: bool) -> None:
     found = exact_eigengap(planted(seed, values, turned=turned), "singular" if turned else "hermitian")
     assert float(found) == pytest.approx(slow_gap(values), abs=1e-11)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**31), spectra)
 def test_planted_multiplicities_are_counted(seed: int, values: list[float]) -> None:
     found = torch.linalg.eigvalsh(planted(seed, values, turned=False))
@@ -80,7 +80,7 @@ def test_planted_multiplicities_are_counted(seed: int, values: list[float]) -> N
     assert multiplicities(found) == expected
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**31), st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9)), min_size=1, max_size=7))
 def test_the_gap_of_complex_eigenvalues_is_that_of_all_pairs(seed: int, pairs: list[tuple[int, int]]) -> None:
     values = [complex(*pair) for pair in pairs]
@@ -88,7 +88,7 @@ def test_the_gap_of_complex_eigenvalues_is_that_of_all_pairs(seed: int, pairs: l
     assert float(scattered_eigengap(torch.from_numpy(shuffled))) == pytest.approx(slow_gap(values))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**31), spectra)
 def test_a_planted_condition_number_is_found(seed: int, values: list[float]) -> None:
     a = planted(seed, values, turned=True)
@@ -96,7 +96,7 @@ def test_a_planted_condition_number_is_found(seed: int, values: list[float]) -> 
     assert float(condition_number(torch.tensor(values))) == pytest.approx(max(values) / min(values))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**31), st.integers(1, 6), st.integers(1, 6), st.floats(0, 1))
 def test_residual_and_orthogonality_are_those_of_numpy(seed: int, m: int, n: int, error: float) -> None:
     rng = np.random.default_rng(seed)

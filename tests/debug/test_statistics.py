@@ -24,7 +24,7 @@ def slow_counts(x: torch.Tensor) -> tuple[int, int]:
     return nan, bad - nan
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.sampled_from(SPECIAL), max_size=12), st.sampled_from(DTYPES))
 def test_screen_and_finiteness_agree_with_brute_force(values: list[float], dtype: torch.dtype) -> None:
     x = torch.tensor(values, dtype=torch.float64).to(dtype)
@@ -83,7 +83,7 @@ def slow_norm(tensors: list[torch.Tensor | None]) -> float:
     return math.sqrt(sum(float((x.abs() ** 2).sum()) for x in flat))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.sampled_from([*DTYPES[:6], None]), max_size=6), st.integers(0, 2**31))
 def test_the_norm_agrees_with_brute_force_in_any_mixture(dtypes: list[torch.dtype | None], seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)

@@ -32,7 +32,7 @@ def through(tree: Any) -> Any:
     return read_tree(skeleton, tensors)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.sampled_from(ALL_DTYPES), st.lists(st.integers(0, 3), max_size=3), st.binary(min_size=512, max_size=512))
 def test_every_dtype_keeps_every_bit(dtype: torch.dtype, shape: list[int], noise: bytes) -> None:
     count = math.prod(shape)

@@ -48,7 +48,7 @@ def stream() -> StreamingDetector:
     return StreamingDetector(DETECTOR, CONFIG, rate=RATE)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seconds=st.sampled_from([0.7, 3.99, 4.0, 5.5, 11.3]), data=st.data())
 def test_chunked_is_offline(seconds: float, data: st.DataObject) -> None:
     signal = eeg(seconds)

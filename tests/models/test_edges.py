@@ -20,7 +20,7 @@ def features(seed: int = 0, *, scale: float = 1.0, steps: int = 4) -> Tensor:
     return torch.randn(2, steps, 19, 8, generator=generator) * scale
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 2**16),
     scale=st.sampled_from([1e-6, 1e-2, 1.0, 1e6]),
@@ -62,7 +62,7 @@ def test_pairs_are_numbered_row_by_row() -> None:
     assert torch.equal(lookup[first, second], torch.arange(171))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**16), top_k=st.integers(1, 18), threshold=st.sampled_from([0.0, 1e-4, 0.5, 0.9]))
 def test_a_graph_is_symmetric_and_keeps_the_largest_above_the_threshold(
     seed: int, top_k: int, threshold: float

@@ -45,7 +45,7 @@ def test_normalised_adjacency_of_an_empty_row_is_zero_with_a_finite_gradient() -
     assert adjacency.grad.isfinite().all()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 2**16), k=st.integers(1, 18))
 def test_safe_is_exact_where_gaps_are_above_a_twentieth(seed: int, k: int) -> None:
     values = torch.linspace(0, 2, graphs.ELECTRODES, dtype=torch.float64)  # gaps of 0.11, 0.056 of the largest

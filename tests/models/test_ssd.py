@@ -39,7 +39,7 @@ def largest_difference(found: Tensor, expected: Tensor) -> float:
     return (found - expected).abs().max().item()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     steps=st.integers(1, 40),
     chunk_size=st.integers(1, 48),
