@@ -85,7 +85,7 @@ def test_a_long_watch_holds_on_to_nothing(tmp_path: Path) -> None:
             sizes.append(sum(x.numel() * x.element_size() for x in programs.live_tensors()))
 
     loop.run(121, spoil)
-    assert sizes[0] == sizes[1]
+    assert sizes[1] <= sizes[0]  # less: what an earlier test left has gone meanwhile
 
 
 @pytest.mark.slow
@@ -101,7 +101,7 @@ def test_ten_thousand_steps_leak_nothing(tmp_path: Path) -> None:
             bytes_alive.append(sum(x.numel() * x.element_size() for x in programs.live_tensors()))
 
     loop.run(10_011, spoil)
-    assert bytes_alive[0] == bytes_alive[1]
+    assert bytes_alive[1] <= bytes_alive[0]  # less: what an earlier test left has gone meanwhile
     assert loop.watch.counters["steps"] == 10_011 and programs.hooks(model) == 0
     assert {f.check for f in RunDir.open(tmp_path / "r").findings().items if f.severity <= 1} == set()
 
