@@ -52,12 +52,17 @@ class Reading:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What a check objected to: where, why (evidence), and what to do about it (remedy, commands)."""
+    """What a check objected to: where, why (evidence), and what to do about it (remedy, commands).
+
+    `where` names a thing (a module, an electrode, a key); `file` and `line`, 1-based, the text that a person edits.
+    """
 
     check: str
     severity: Severity
     message: str
     where: str = ""
+    file: str | None = None
+    line: int | None = None
     step: int | None = None
     evidence: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     why: str = ""
