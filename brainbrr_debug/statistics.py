@@ -176,13 +176,16 @@ def _groups(
 ) -> dict[tuple[torch.device, torch.dtype], tuple[list[int], list[Tensor]]]:
     """Places and operands of what has a norm, by device and dtype."""
     groups: dict[tuple[torch.device, torch.dtype], tuple[list[int], list[Tensor]]] = {}
+    device = dtype = None
     with torch.no_grad():
         for place, x in enumerate(tensors):
             if x is None or x.numel() == 0:
                 continue
             if x.layout is not torch.strided or x.dtype not in _PLAIN:
                 x = _norm_operand(x)
-            places, operands = groups.setdefault((x.device, x.dtype), ([], []))
+            if x.dtype is not dtype or x.device != device:  # neighbours are alike: few look-ups
+                device, dtype = x.device, x.dtype
+                places, operands = groups.setdefault((device, dtype), ([], []))
             places.append(place)
             operands.append(x)
     return groups
