@@ -6,7 +6,6 @@ Generators that a program keeps for itself belong into the capture's extra state
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import random
 import warnings
@@ -79,23 +78,9 @@ def preserved() -> Iterator[RngState]:
         state.restore()
 
 
-_MT19937_BYTES = 4 * 625  # key and position, the whole of the generator's struct
-_last_numpy: tuple[bytes, Mapping[str, Any]] | None = None
-
-
 def _numpy_state() -> Mapping[str, Any]:
-    """NumPy takes 130 µs to list 624 words, every step of a run that draws none: the list of the same bits is kept.
-
-    A kept second Gaussian is in none of these bits, so a state that holds one is listed anew.
-    """
-    global _last_numpy
-    generator = np.random.get_bit_generator()
-    if not isinstance(generator, np.random.MT19937):
-        return dict(np.random.get_state(legacy=False))
-    bits = ctypes.string_at(generator.ctypes.state_address, _MT19937_BYTES)
-    if _last_numpy is None or _last_numpy[0] != bits or _last_numpy[1]["has_gauss"]:
-        _last_numpy = bits, dict(np.random.get_state(legacy=False))
-    return _last_numpy[1]
+    state = np.random.get_state(legacy=False)
+    return state if isinstance(state, Mapping) else dict(state)
 
 
 def _hex(state: Tensor) -> str:
