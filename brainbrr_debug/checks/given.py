@@ -1,0 +1,62 @@
+"""What one triage was given to look at, and the material in it, each read at most once. Imports no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from brainbrr_debug.sources import Sources
+
+Need = Literal["environment", "config", "cache", "checkpoint", "model", "run", "source", "smoke"]
+
+
+class NotApplicable(Exception):
+    """Raised by a check that cannot judge what it was given: the reason, in one line."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Given:
+    """Paths and settings of one triage; everything heavier is read when a check first asks for it.
+
+    `subject` ("package.module:attribute") builds the model; without one, a configuration is the detector's. `settings`
+    are the thresholds of the checklist, by check. `known` holds material that is at hand already, by the name of its
+    property. `notes` collects what a check passed over, one line each.
+    """
+
+    config: Path | None = None
+    cache: Path | None = None
+    checkpoint: Path | None = None
+    run: Path | None = None
+    source: Path | None = None
+    smoke: str | None = None
+    subject: str | None = None
+    settings: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    known: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+    def lacks(self, need: Need) -> str | None:
+        """Why a check with this need cannot run; None when it can."""
+        if need == "environment":
+            others = (self.config, self.cache, self.checkpoint, self.run, self.smoke, self.subject)
+            return "only --source was given" if self.source is not None and not any(others) else None
+        if need == "model":
+            return None if self.config is not None or self.subject is not None else "no --config or --subject was given"
+        return f"no --{need} was given" if getattr(self, need) is None else None
+
+    def setting(self, check: str, name: str) -> Any:
+        """A threshold of the checklist."""
+        return self.settings[check][name]
+
+    def note(self, line: str) -> None:
+        """Say what was passed over, replaced or only sampled; once."""
+        if line not in self.notes:
+            self.notes.append(line)
+
+    @functools.cached_property
+    def sources(self) -> Sources:
+        """The files of the repository under --source."""
+        assert self.source is not None
+        return Sources(self.source)
