@@ -16,7 +16,6 @@ Stability asks for the *leading* reading, the near tie, at the place that was bl
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable
 
@@ -60,17 +59,31 @@ def harm(seen: Observation, *, outputs: bool = False) -> Judgement:
     return Judgement(outcome=Outcome.GOOD, reason=f"finite, |g| {seen.gradient_norm:.3g}")
 
 
-def indicator(threshold: float = TIE, harm: Oracle = harm) -> Oracle:
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Harm:
+    """The oracle `harm`, as data that another process can be sent."""
+
+    outputs: bool = False
+
+    def __call__(self, seen: Observation) -> Judgement:
+        """See `harm`."""
+        return harm(seen, outputs=self.outputs)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Indicator:
     """Bad on `harm`, or when a relative gap that the gradient divides by is at most `threshold`."""
 
-    def judge(seen: Observation) -> Judgement:
-        worst = degenerate(seen, threshold)
+    threshold: float = TIE
+    harm: Harm = Harm()
+
+    def __call__(self, seen: Observation) -> Judgement:
+        """The gap first: it names the place."""
+        worst = degenerate(seen, self.threshold)
         if worst is not None:
             place = "" if worst.sample is None else f", sample {worst.sample}"
             return _bad(f"relative gap {worst.gap:.1e} at {worst.site or 'the root module'}{place}")
-        return harm(seen)
-
-    return judge
+        return self.harm(seen)
 
 
 def degenerate(seen: Observation, threshold: float = THRESHOLD) -> Decomposition | None:
@@ -87,8 +100,8 @@ class Oracles:
     of a near tie.
     """
 
-    harm: Oracle
-    indicator: Oracle
+    harm: Harm
+    indicator: Harm | Indicator
     leading: str | None
     threshold: float
 
@@ -102,11 +115,11 @@ def choose(finding: Finding | None, baseline: Observation) -> Oracles:
     stated = finding.evidence.get("threshold") if finding is not None and "gap" in finding.check else None
     threshold = float(stated) if stated is not None else THRESHOLD
     objected = finding.evidence.get("nonfinite", ()) if finding is not None else ()
-    judge = functools.partial(harm, outputs="logits" in objected)
+    judge = Harm(outputs="logits" in objected)
     exact = threshold if stated is not None else TIE
     return Oracles(
         harm=judge,
-        indicator=judge if degenerate(baseline, exact) is None else indicator(exact, judge),
+        indicator=judge if degenerate(baseline, exact) is None else Indicator(threshold=exact, harm=judge),
         leading=None if degenerate(baseline, threshold) is None else "relative eigengap",
         threshold=threshold,
     )

@@ -11,7 +11,7 @@ import torch
 from brainbrr_debug.errors import CannotRunHere
 from brainbrr_debug.fingerprint import mismatches
 from brainbrr_debug.observation import Decomposition, Observation
-from brainbrr_debug.oracle import choose, harm, indicator
+from brainbrr_debug.oracle import Indicator, choose, harm
 from brainbrr_debug.questions.cause import growth, judge
 from brainbrr_debug.questions.components import Tried
 from brainbrr_debug.questions.components import choose as choose_component
@@ -64,7 +64,7 @@ def test_a_detached_encoding_is_degenerate_and_does_no_harm(content):
     assert seen.decompositions[0].gap < 1e-7
     assert not seen.decompositions[0].differentiated
     assert harm(seen).outcome is Outcome.GOOD
-    assert indicator()(seen).outcome is Outcome.GOOD
+    assert Indicator()(seen).outcome is Outcome.GOOD
 
 
 def test_fresh_weights_are_those_of_the_seed(content):
@@ -189,7 +189,7 @@ def test_an_eigengap_finding_states_what_is_bad():
 
 def test_a_gap_through_which_no_gradient_flows_leads_nowhere():
     tie = Decomposition(site="pe", op="eigh", location="", micro_batch=0, gap=0.0)
-    assert indicator()(Observation(losses=(1.0,), decompositions=(tie,))).outcome is Outcome.GOOD
+    assert Indicator()(Observation(losses=(1.0,), decompositions=(tie,))).outcome is Outcome.GOOD
 
 
 @pytest.mark.parametrize(
@@ -297,7 +297,7 @@ def test_a_component_that_is_no_module_cannot_be_tried_alone(trials):
 
 def test_a_question_that_was_asked_costs_nothing(trials):
     first = trials.ask("one", Trial(), harm)
-    again = trials.ask("two", Trial(), indicator())
+    again = trials.ask("two", Trial(), Indicator())
     assert trials.count == 1
     assert again.seconds == 0.0
     assert first.observation is again.observation
