@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from brainbrr_debug.sources import Sources
+if TYPE_CHECKING:
+    from brainbrr_debug.checks.source.index import Source
 
 Need = Literal["environment", "config", "cache", "checkpoint", "model", "run", "source", "smoke"]
 
@@ -56,7 +58,20 @@ class Given:
             self.notes.append(line)
 
     @functools.cached_property
-    def sources(self) -> Sources:
-        """The files of the repository under --source."""
+    def sources(self) -> Source:
+        """The repository under --source, without what `[tool.triage] exclude` in its pyproject.toml names."""
+        from brainbrr_debug.checks.source.index import read_source
+
         assert self.source is not None
-        return Sources(self.source)
+        return read_source(self.source, _excluded(self.source))
+
+
+def _excluded(root: Path) -> list[str]:
+    """The patterns of `[tool.triage] exclude`; none where there is no such table, or the file cannot be read."""
+    try:
+        table: Any = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        return []
+    for name in ("tool", "triage", "exclude"):
+        table = table.get(name) if isinstance(table, dict) else None
+    return [str(pattern) for pattern in table] if isinstance(table, list) else []
