@@ -35,7 +35,7 @@ from brainbrr_debug.records import Cause, Origin, Verdict, to_json
 from brainbrr_debug.sentence import disagreements, tell
 from brainbrr_debug.subject import Subject
 from brainbrr_debug.trial import captured_threads, load_captured_subject
-from brainbrr_debug.trials import OutOfBudget, Trials, as_row
+from brainbrr_debug.trials import OutOfBudget, Skipped, Trials, as_row
 
 QUESTIONS = ("real", "cause", "samples", "operation", "component", "alone", "stable", "seconds")
 REPEATS = 3
@@ -53,7 +53,7 @@ class Answers:
     component: Components | None = None
     alone: Alone | None = None
     stable: Stability | None = None
-    unanswered: list[str] = dataclasses.field(default_factory=list)
+    unanswered: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def origin(self) -> Origin:
@@ -144,7 +144,9 @@ def _timed(answers: Answers, question: str) -> Iterator[None]:
     try:
         yield
     except OutOfBudget:
-        answers.unanswered.append(question)
+        answers.unanswered[question] = "the time ran out"
+    except Skipped as reason:
+        answers.unanswered[question] = str(reason)
 
 
 def _verdict(trials: Trials, answers: Answers, seconds: float) -> Verdict:

@@ -10,11 +10,14 @@ import dataclasses
 import enum
 import json
 import math
+import types
+import typing
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 SCHEMA = 1
 
+Record = TypeVar("Record")
 Phase = Literal["data", "forward", "backward", "optimizer"]
 Cause = Literal["batch", "weights", "optimizer", "schedule", "rng", "accumulation", "hardware"]
 
@@ -146,6 +149,26 @@ def to_json(value: Any) -> Any:
     if hasattr(value, "__fspath__"):
         return value.__fspath__()
     raise TypeError(f"{type(value).__name__} has no JSON form here: {value!r:.80}")
+
+
+def from_json(kind: type[Record], document: Mapping[str, Any]) -> Record:
+    """The record of class `kind` that `to_json` made `document` of; its fields must say their types."""
+    hints = typing.get_type_hints(kind)
+    return kind(**{name: _field(hints[name], value) for name, value in document.items()})
+
+
+def _field(hint: Any, value: Any) -> Any:
+    """A field of type `hint` from its JSON form; what JSON holds as it is stays so."""
+    inner = typing.get_args(hint)
+    if hint is float:
+        return number(value)
+    if typing.get_origin(hint) is tuple:
+        return tuple(_field(inner[0], item) for item in value)
+    if value is not None and isinstance(hint, types.UnionType):
+        return _field(next(option for option in inner if option is not types.NoneType), value)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type) and value is not None:
+        return from_json(hint, value)
+    return value
 
 
 def number(value: Any) -> float:

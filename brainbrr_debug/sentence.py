@@ -43,9 +43,16 @@ def tell(verdict: Verdict) -> str:
         )
     parts = [_where(verdict), _cause(verdict), _proof(verdict), _reproduced(verdict), _repair(verdict)]
     parts += [f"{line[0].upper()}{line[1:]}." for line in details.get("disagreements", ())]
-    if details.get("unanswered"):
-        parts.append(f"The time ran out before: {', '.join(details['unanswered'])}.")
+    for reason, questions in _by_reason(details.get("unanswered", {})).items():
+        parts.append(f"Not answered: {listed(questions)} ({reason}).")
     return " ".join(part for part in parts if part)
+
+
+def _by_reason(unanswered: Mapping[str, str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for question, reason in unanswered.items():
+        found.setdefault(reason, []).append(question)
+    return found
 
 
 def disagreements(details: Mapping[str, Any]) -> list[str]:

@@ -17,6 +17,7 @@ LIGHT = ["records", "rundir", "search", "report.text", "report.html", "report.ma
 BROAD_EXCEPT_SEAMS = {
     "brainbrr_debug/main.py",  # CLI main: an internal error becomes exit code 3
     "brainbrr_debug/watch.py",  # hook callback: an observer that crashes is a finding
+    "brainbrr_debug/jobs.py",  # a trial: whatever somebody else's program raises is its outcome
     "brainbrr_debug/origin.py",  # somebody else's step: raised again unless a non-finite value caused it
     "brainbrr_debug/tracing/reenactment.py",  # the same step, replayed
 }

@@ -7,10 +7,13 @@ those alone do the same harm.
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
+from brainbrr_debug.capture import CaptureContent
 from brainbrr_debug.oracle import Oracles
-from brainbrr_debug.records import Origin
+from brainbrr_debug.records import Origin, from_json
 from brainbrr_debug.samples import Sample, samples_of
+from brainbrr_debug.subject import Subject
 from brainbrr_debug.trial import Trial, prepare
 from brainbrr_debug.trials import Trials
 
@@ -21,6 +24,20 @@ class Operation:
 
     origin: Origin
     cut_down: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """A job: the trial's step, traced; its value is the Origin."""
+
+    trial: Trial
+
+    def __call__(self, content: CaptureContent, subject: Subject) -> Any:
+        """Do the step under the tracer."""
+        from brainbrr_debug.origin import trace_step
+
+        run, batches, _ = prepare(content, subject, self.trial)
+        return trace_step(run, batches, number=content.step).to_dict()
 
 
 def which_operation(trials: Trials, oracles: Oracles, samples: tuple[Sample, ...]) -> Operation:
@@ -35,8 +52,4 @@ def which_operation(trials: Trials, oracles: Oracles, samples: tuple[Sample, ...
 
 
 def _trace(trials: Trials, trial: Trial) -> Origin:
-    from brainbrr_debug.origin import trace_step
-
-    with trials.counted("operation"):
-        run, batches, _ = prepare(trials.content, trials.subject, trial)
-        return trace_step(run, batches, number=trials.content.step)
+    return from_json(Origin, trials.run("operation", Trace(trial=trial)))

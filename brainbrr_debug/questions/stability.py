@@ -26,7 +26,7 @@ def is_it_stable(
     """Repeat with other weights; the same answer is the leading reading in the same component and samples."""
     weights: Weights = "fresh" if fresh else "perturbed"
     seeds = range(trials.content.seed + 1, trials.content.seed + 1 + n)
-    results = [trials.ask("stable", Trial(weights=weights, seed=seed), oracles.indicator) for seed in seeds]
+    results = trials.ask_all("stable", [Trial(weights=weights, seed=seed) for seed in seeds], oracles.indicator)
     same = sum(same_answer(result, oracles, samples, component) for result in results)
     how = "re-initialisations" if fresh else f"perturbations of the captured weights by {PERTURBATION:g}"
     return Stability(k=same, n=n, how=how)

@@ -14,15 +14,17 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
+from brainbrr_debug.capture import CaptureContent
 from brainbrr_debug.oracle import TIE
 from brainbrr_debug.probes.decompositions import Decompositions
 from brainbrr_debug.probes.ledger import Ledger
 from brainbrr_debug.quantities import LOSS_SITE, OPTIMIZER_SITE
+from brainbrr_debug.records import from_json, to_json
 from brainbrr_debug.statistics import finiteness
-from brainbrr_debug.subject import Run, plain_step
+from brainbrr_debug.subject import Run, Subject, plain_step
 from brainbrr_debug.tensors import copied
 from brainbrr_debug.trial import Trial, caused_by_nonfinite, prepare
-from brainbrr_debug.trials import Trials
+from brainbrr_debug.trials import Skipped, Trials
 
 DATA = ("<input>", "<target>")
 
@@ -46,10 +48,19 @@ class _Call:
     upstream: dict[int, torch.Tensor] = dataclasses.field(default_factory=dict)
 
 
-def fails_alone(trials: Trials, component: str, *, threshold: float = TIE) -> Alone:
-    """Record the component in the captured step, then run it alone. Judged by harm and by the gap."""
-    content, subject = trials.content, trials.subject
-    with trials.counted("sufficient"):
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class PlayAlone:
+    """A job: record the component in the captured step, then run it alone; its value is an Alone."""
+
+    component: str
+    threshold: float
+
+    def __call__(self, content: CaptureContent, subject: Subject) -> Any:
+        """Judged by harm and by the gap."""
+        return to_json(self._play(content, subject))
+
+    def _play(self, content: CaptureContent, subject: Subject) -> Alone:
+        component = self.component
         run, batches, _ = prepare(content, subject, Trial())
         if component == LOSS_SITE:
             return _loss_alone(run, batches)
@@ -67,7 +78,15 @@ def fails_alone(trials: Trials, component: str, *, threshold: float = TIE) -> Al
             return Alone(fails=None, reason=f"{component} was not called")
         fresh, _, _ = prepare(content, subject, Trial())
         module = dict(fresh.model.named_modules())[component]
-        return _first_failure([_play(module, call, threshold) for call in calls])
+        return _first_failure([_play(module, call, self.threshold) for call in calls])
+
+
+def fails_alone(trials: Trials, component: str, *, threshold: float = TIE) -> Alone:
+    """Whether the component fails by itself."""
+    try:
+        return from_json(Alone, trials.run("alone", PlayAlone(component=component, threshold=threshold)))
+    except Skipped as reason:
+        return Alone(fails=None, reason=str(reason))
 
 
 def _first_failure(outcomes: list[Alone]) -> Alone:

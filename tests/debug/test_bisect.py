@@ -255,7 +255,7 @@ def test_time_that_runs_out_leaves_questions_open(tie):
     verdict = bisect(tie, budget_s=0.0)
     assert verdict.trials == 0
     assert verdict.details["outcome"] == "incomplete"
-    assert "The time ran out before: real" in verdict.sentence
+    assert "Not answered: real (the time ran out)." in verdict.sentence
 
 
 def test_a_subject_that_breaks_cannot_run_here(tie):
