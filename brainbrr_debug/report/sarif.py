@@ -52,7 +52,7 @@ def sarif(
         "invocations": [{"executionSuccessful": not crashed, "toolExecutionNotifications": notes}],
         "results": [
             _result(row, ids.index(str(row["check"])), fingerprint)
-            for row, fingerprint in zip(rows, _fingerprints(rows), strict=True)
+            for row, fingerprint in zip(rows, fingerprints(rows), strict=True)
         ],
     }
     return {"$schema": SCHEMA, "version": VERSION, "runs": [run]}
@@ -101,7 +101,7 @@ def _artifact(file: str) -> dict[str, Any]:
     return {"uri": quote(os.fsencode(path.as_posix())), "uriBaseId": "%SRCROOT%"}
 
 
-def _fingerprints(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def fingerprints(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """The same for a finding that has only moved to another line, or whose measured numbers are others."""
     seen: Counter[tuple[str, ...]] = Counter()
     found = []
