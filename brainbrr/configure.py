@@ -15,6 +15,9 @@ from brainbrr.config import Config, ConfigError, Section
 ALIASES = {"device": "experiment.device"}
 """Keys of `--set` that stand for another; the same names in a file are understood by the tree itself."""
 
+NOT_YAML = (yaml.YAMLError, ValueError, TypeError, IndexError, AttributeError, RecursionError, OverflowError)
+"""What PyYAML raises over a text: besides its own errors those of Python at the 99th of a month, at `!!int ""`, …"""
+
 
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     """The configuration in the YAML file at `path` with `overrides` of the form "section.key=value" applied.
@@ -30,7 +33,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
         raise ConfigError(f"{path}: {reason}; expected a YAML file such as configs/local/smoke.yaml") from error
     try:
         values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except NOT_YAML as error:
         raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: holds a {type(values).__name__}; expected a mapping of sections")
@@ -46,7 +49,7 @@ def parse_override(override: str) -> tuple[str, Any]:
         raise ConfigError(f"--set {override!r}: expected section.key=value")
     try:
         return ALIASES.get(key.strip(), key.strip()), yaml.safe_load(value)
-    except yaml.YAMLError as error:
+    except NOT_YAML as error:
         raise ConfigError(f"--set {override!r}: the value is not YAML") from error
 
 
