@@ -19,7 +19,7 @@ from brainbrr_debug.recorder import Recorder
 from brainbrr_debug.records import Finding, Outcome, Reading, Severity
 from brainbrr_debug.rng import RngState
 from brainbrr_debug.samples import batch_size
-from brainbrr_debug.subject import Batch, Gate, Run, Subject, plain_step
+from brainbrr_debug.subject import Batch, Gate, Run, Subject, grouped, plain_step, set_rates
 from brainbrr_debug.tensors import copied
 from brainbrr_debug.training_state import TrainingState, collect_state, load_state
 from brainbrr_debug.trial import caused_by_nonfinite, one_line
@@ -43,7 +43,7 @@ class _Start:
 
     state: TrainingState
     rng: RngState
-    batch: Batch
+    batches: tuple[Batch, ...]
 
 
 def run_until_harm(
@@ -72,22 +72,23 @@ def _train(
     progress: Callable[[str], None],
 ) -> Rerun:
     run = subject.build(seed, {})
-    batches = iter(run.batches)
+    drawn = grouped(run)
     readings: list[Reading] = []
-    healthy: tuple[int, Batch] | None = None
+    healthy: tuple[int, tuple[Batch, ...]] | None = None
     step = -1
-    for step, batch in enumerate(itertools.islice(batches, max_steps)):
-        start = _Start(state=state_copy(run), rng=RngState.take(), batch=copied(batch))
-        seen = _do(run, batch)
+    for step, batches in enumerate(itertools.islice(drawn, max_steps)):
+        set_rates(run, step)
+        start = _Start(state=state_copy(run), rng=RngState.take(), batches=copied(batches))
+        seen = _do(run, batches)
         readings += seen.readings(step)
         judgement = harm(seen)
         progress(f"step {step:>5}  loss {seen.loss:<10.4g}  |g| {seen.gradient_norm:<10.3g}  {judgement.reason}")
         if judgement.outcome is Outcome.BAD:
             if healthy is None:
-                healthy = _later_healthy(run, start, batches, step + 1)
+                healthy = _later_healthy(run, start, drawn, step + 1)
             content = _capture(subject, name, seed, config, step, start, seen, readings, healthy, judgement.reason)
             return Rerun(steps=step + 1, content=content)
-        healthy = (step, start.batch)
+        healthy = (step, start.batches)
     return Rerun(steps=step + 1, content=None)
 
 
@@ -109,19 +110,21 @@ def state_copy(run: Run) -> TrainingState:
     return TrainingState(model=copied(state.model), optimizer=copied(state.optimizer), extra=copied(state.extra))
 
 
-def _do(run: Run, batch: Batch) -> Observation:
+def _do(run: Run, batches: tuple[Batch, ...]) -> Observation:
     step = run.step if run.step is not None else plain_step(run)
-    return watched_step(run, [batch], lambda gate: step([batch], gate))
+    return watched_step(run, batches, lambda gate: step(batches, gate))
 
 
-def _later_healthy(run: Run, start: _Start, batches: Iterator[Batch], first: int) -> tuple[int, Batch] | None:
+def _later_healthy(
+    run: Run, start: _Start, drawn: Iterator[tuple[Batch, ...]], first: int
+) -> tuple[int, tuple[Batch, ...]] | None:
     """The first of the next few batches with which the failing step would have been healthy; else the next."""
-    first_of_all: tuple[int, Batch] | None = None
-    for place, batch in enumerate(itertools.islice(batches, CANDIDATES), start=first):
+    first_of_all: tuple[int, tuple[Batch, ...]] | None = None
+    for place, batches in enumerate(itertools.islice(drawn, CANDIDATES), start=first):
         load_state(start.state, run.model, run.optimizer, run.extra_state)
         start.rng.restore()
-        kept = copied(batch)
-        if harm(_do(run, batch)).outcome is Outcome.GOOD:
+        kept = copied(batches)
+        if harm(_do(run, batches)).outcome is Outcome.GOOD:
             return place, kept
         first_of_all = first_of_all or (place, kept)
     return first_of_all
@@ -136,7 +139,7 @@ def _capture(
     start: _Start,
     seen: Observation,
     readings: list[Reading],
-    healthy: tuple[int, Batch] | None,
+    healthy: tuple[int, tuple[Batch, ...]] | None,
     reason: str,
 ) -> CaptureContent:
     return CaptureContent(
@@ -155,9 +158,9 @@ def _capture(
                 "gradient_nonfinite": list(seen.gradients_nonfinite),
             },
         ),
-        micro_batches=(start.batch,),
-        healthy_micro_batches=None if healthy is None else (healthy[1],),
-        identities=_identities(subject, step, start.batch),
+        micro_batches=start.batches,
+        healthy_micro_batches=None if healthy is None else healthy[1],
+        identities=_identities(subject, step, start.batches),
         healthy_identities=() if healthy is None else _identities(subject, *healthy),
         model_state=start.state.model,
         optimizer_state=start.state.optimizer,
@@ -168,8 +171,12 @@ def _capture(
     )
 
 
-def _identities(subject: Subject, step: int, batch: Batch) -> tuple[tuple[dict[str, Any], ...], ...]:
+def _identities(subject: Subject, step: int, batches: tuple[Batch, ...]) -> tuple[tuple[dict[str, Any], ...], ...]:
     from brainbrr_debug.questions.culprits import ask_subject
 
-    rows = tuple(ask_subject(subject, step, index) for index in range(batch_size(batch) or 0))
-    return (rows,) if any(rows) else ()
+    first = step * len(batches)
+    rows = tuple(
+        tuple(ask_subject(subject, first + place, index) for index in range(batch_size(batch) or 0))
+        for place, batch in enumerate(batches)
+    )
+    return rows if any(any(row) for row in rows) else ()

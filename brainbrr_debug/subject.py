@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -36,12 +37,17 @@ class Step(Protocol):
         """Zero the gradients, run forward and backward of each micro-batch, ask the gate, clip, update."""
 
 
+Schedule = Callable[[int, int | None], float]
+"""(step, steps of the run or None for as many as the program itself makes) → the factor of every initial rate."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Run:
     """What a Subject builds. `batches` is lazy: a Trial of a capture never draws from it.
 
     `step` is the program's own training step; None means the plain one of `plain_step`. `extra_state` holds further
     objects with `state_dict` and `load_state_dict` that a step reads or changes (a GradScaler, a scheduler).
+    `accumulate` batches make one step. `schedule` is that of the rates, where the program sets them outside the step.
     """
 
     model: torch.nn.Module
@@ -50,6 +56,8 @@ class Run:
     batches: Iterable[Batch]
     step: Step | None = None
     extra_state: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    accumulate: int = 1
+    schedule: Schedule | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +118,25 @@ def load_subject(name: str) -> Subject:
     if not isinstance(found, Subject):
         raise SubjectError(f"subject {name!r} is a {type(found).__name__}; expected build, switches and identify")
     return found
+
+
+def set_rates(run: Run, step: int, steps: int | None = None) -> None:
+    """Before `step` of a run from its seed: every group's rate as the schedule says; without one as it is.
+
+    A group's initial rate is kept in it as `initial_lr`, where torch's own schedulers keep it.
+    """
+    if run.schedule is None:
+        return
+    factor = run.schedule(step, steps)
+    for group in run.optimizer.param_groups:
+        group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
+
+
+def grouped(run: Run) -> Iterator[tuple[Batch, ...]]:
+    """The micro-batches of each step, drawn when they are asked for."""
+    batches = iter(run.batches)
+    while group := tuple(itertools.islice(batches, run.accumulate)):
+        yield group
 
 
 def plain_step(run: Run) -> Step:

@@ -42,7 +42,8 @@ class Trial:
     step itself leaves behind (after), or the captured ones with noise of `seed` (perturbed). `healthy_batch` puts the
     healthy batch in place of the captured one. Samples outside `keep` (None: all are kept) and `spans` are replaced by
     healthy material; with `alone` such samples are left out instead. `generator` reseeds the step's random numbers;
-    otherwise they are the captured ones. `fresh_optimizer` leaves the captured state and rates of the optimizer out.
+    otherwise they are the captured ones. `fresh_optimizer` leaves the captured state of the optimizer out,
+    `fresh_rates` its captured learning rates: they are as the program builds them.
     """
 
     weights: Weights = "before"
@@ -54,6 +55,7 @@ class Trial:
     switches: tuple[tuple[str, Any], ...] = ()
     generator: int | None = None
     fresh_optimizer: bool = False
+    fresh_rates: bool = False
     dtype: str | None = None
     device: str | None = None
     repeat: int = 0
@@ -137,10 +139,8 @@ def prepare(content: CaptureContent, subject: Subject, trial: Trial) -> tuple[Ru
         content.rng.restore()
         notes: tuple[str, ...] = ()
     else:
-        fresh = copy.deepcopy(run.optimizer.state_dict()) if trial.fresh_optimizer else None
+        built = copy.deepcopy(run.optimizer.state_dict())
         notes = _misfits(restore(content, run, strict=not trial.switches))
-        if fresh is not None:
-            run.optimizer.load_state_dict(fresh)
     if trial.weights == "perturbed":
         perturb(run.model, trial.seed or 0)
     if trial.device is not None:
@@ -153,6 +153,8 @@ def prepare(content: CaptureContent, subject: Subject, trial: Trial) -> tuple[Ru
             past.play(run, Passing(updated=past.updated), moved(_cast(past.micro_batches, trial.dtype), device))
         set_options(run.optimizer, content.optimizer_state["param_groups"])
         content.rng.restore()
+    if trial.weights != "fresh":
+        _renew(run.optimizer, built, state=trial.fresh_optimizer, rates=trial.fresh_rates)
     batches = moved(batches_of(content, trial), device)
     if trial.generator is not None:
         torch.manual_seed(trial.generator)
@@ -211,6 +213,15 @@ def cast(run: Run, dtype: torch.dtype) -> None:
         for key, value in entries.items():
             if isinstance(value, torch.Tensor) and value.is_floating_point() and key != "step":
                 entries[key] = value.to(dtype)
+
+
+def _renew(optimizer: torch.optim.Optimizer, built: dict[str, Any], *, state: bool, rates: bool) -> None:
+    """Put state or learning rates back to what the program built."""
+    if state:
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": built["state"]})
+    for group, old in zip(optimizer.param_groups, built["param_groups"], strict=True):
+        if rates and "lr" in old:
+            group["lr"] = old["lr"]
 
 
 def _misfits(restored: Restored) -> tuple[str, ...]:
