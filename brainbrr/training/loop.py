@@ -17,7 +17,7 @@ from brainbrr.training.checkpoint import Checkpoint, save_checkpoint
 from brainbrr.training.interrupt import deferred_interrupt
 from brainbrr.training.observer import Observer
 from brainbrr.training.optim import build_scheduler
-from brainbrr.training.setup import Setup, as_batch, epoch_windows, identities, window_batches
+from brainbrr.training.setup import Setup, as_batch, epoch_windows, identities, planned_steps, window_batches
 
 PROGRESS = ("best", "epochs_without_gain", "validated", "metrics")
 """What a trainer remembers of its validations, and a checkpoint with it."""
@@ -66,8 +66,7 @@ class Trainer:
         self.narrate, self.scalars = narrate, scalars
         training = config.training
         self.batches = math.ceil(len(epoch_windows(config, dataset, 0)) / training.batch_size)
-        steps = training.epochs * math.ceil(self.batches / training.gradient_accumulation_steps)
-        self.total = min(steps, training.max_steps or steps)
+        self.total = planned_steps(config, dataset)
         self.scheduler = build_scheduler(setup.optimizer, training, self.total)
         self.step = self.epoch = self.batch = self.validated = 0
         self.saved: int | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -68,6 +69,14 @@ def epoch_windows(config: Config, dataset: WindowDataset, epoch: int) -> Any:
         full_ratio=config.data.full_seizure_ratio,
         background_ratio=config.data.background_ratio,
     )
+
+
+def planned_steps(config: Config, dataset: WindowDataset) -> int:
+    """Optimizer steps of a whole training."""
+    training = config.training
+    batches = math.ceil(len(epoch_windows(config, dataset, 0)) / training.batch_size)
+    steps = training.epochs * math.ceil(batches / training.gradient_accumulation_steps)
+    return min(steps, training.max_steps or steps)
 
 
 def window_batches(config: Config, dataset: WindowDataset, epoch: int, first: int = 0) -> Iterator[WindowBatch]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 from brainbrr.config import ELECTRODES, Config
 from brainbrr.configure import build_config, with_values
-from brainbrr.training.setup import as_batch, build_setup, epoch_windows, window_batches
-from brainbrr_debug.subject import Batch, Run, Switch
+from brainbrr.data.dataset import WindowDataset
+from brainbrr.training.optim import learning_rate_factor
+from brainbrr.training.setup import as_batch, build_setup, epoch_windows, planned_steps, window_batches
+from brainbrr_debug.subject import Batch, Run, Schedule, Switch
 
 
 class DetectorSubject:
@@ -35,6 +39,8 @@ class DetectorSubject:
             batches=_Batches(config),
             step=setup.step,
             extra_state={"scaler": setup.step.scaler},
+            accumulate=config.training.gradient_accumulation_steps,
+            schedule=_schedule(config),
         )
 
     def _device(self) -> str:
@@ -147,9 +153,7 @@ class DetectorSubject:
 
     def identify(self, batch_index: int, sample_index: int) -> dict[str, Any]:
         """Recording and seconds of a sample of a batch of the first epoch, from the cache."""
-        from brainbrr.data.prepare import prepare, windows
-
-        dataset = windows(self.config, prepare(self.config)["train"])
+        dataset = _windows(self.config)
         order = epoch_windows(self.config, dataset, 0)
         return dict(dataset.identify(int(order[batch_index * self.config.training.batch_size + sample_index])))
 
@@ -158,15 +162,31 @@ def _already(value: object, safe: object) -> str | None:
     return f"is {safe!r} already" if value == safe else None
 
 
+def _schedule(config: Config) -> Schedule:
+    """The trainer's; how long a whole training is, only the data know."""
+
+    @functools.cache
+    def whole() -> int:
+        return planned_steps(config, _windows(config))
+
+    def factor(step: int, steps: int | None) -> float:
+        return learning_rate_factor(step, total=steps or whole(), schedule=config.training.scheduler)
+
+    return factor
+
+
+def _windows(config: Config) -> WindowDataset:
+    from brainbrr.data.prepare import prepare, windows
+
+    return windows(config, prepare(config)["train"])
+
+
 class _Batches:
-    """The batches of the first epoch, drawn only when somebody iterates."""
+    """The batches of an epoch, drawn only when somebody iterates: the first epoch, and the next one each time after."""
 
     def __init__(self, config: Config) -> None:
-        self._config = config
+        self._config, self._epochs = config, itertools.count()
 
     def __iter__(self) -> Iterator[Batch]:
-        from brainbrr.data.prepare import prepare, windows
-
-        dataset = windows(self._config, prepare(self._config)["train"])
-        for batch in window_batches(self._config, dataset, 0):
+        for batch in window_batches(self._config, _windows(self._config), next(self._epochs)):
             yield as_batch(batch)
