@@ -291,6 +291,17 @@ class Experiment(Section):
     output_dir: Path = Path("runs")
     tensorboard: bool = False
     progress: bool = Field(True, description="a live progress bar where there is a terminal")
+    purpose: Literal["training", "smoke", "incident"] = Field(
+        "training",
+        description="what triage holds it to; smoke stands for the train.yaml beside it, an incident is there to fail",
+    )
+    expects: tuple[str, ...] = Field((), description="the checks of triage that are to find something in an incident")
+
+    @model_validator(mode="after")
+    def _expects(self) -> Self:
+        if self.expects and self.purpose != "incident":
+            raise ValueError(f"purpose is {self.purpose} and expects {', '.join(self.expects)}; expected an incident")
+        return self
 
 
 class WatchConfig(Section):

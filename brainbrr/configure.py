@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -73,7 +74,7 @@ def build_config(values: Mapping[str, Any], *, source: str = "configuration") ->
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigError("\n".join(f"{source}: {line}" for line in _objections(error))) from error
+        raise ConfigError("\n".join(f"{source}: {line}" for line in objections(error))) from error
 
 
 def with_values(config: Config, changes: Mapping[str, Any]) -> Config:
@@ -101,16 +102,32 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _objections(error: ValidationError) -> list[str]:
-    lines = []
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Objection:
+    """One thing that is wrong with plain values: the dotted key ("" for the whole) and what was found and expected."""
+
+    key: str
+    message: str
+    unknown: bool
+
+    def __str__(self) -> str:
+        if self.unknown:
+            return f"unknown key {self.key}{self.message}"
+        return f"{self.key}: {self.message}" if self.key else self.message
+
+
+def objections(error: ValidationError) -> list[Objection]:
+    """Every objection of a validation; the message of an unknown key is the hint at the nearest known one."""
+    found = []
     for item in error.errors(include_url=False):
         key = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
-            lines.append(f"unknown key {key}{_nearest(item['loc'])}")
+            found.append(Objection(key=key, message=_nearest(item["loc"]), unknown=True))
         else:
-            message = str(item["msg"]).removeprefix("Value error, ")
-            lines.append(f"{key}: {message} (found {item['input']!r:.80})" if key else message)
-    return lines
+            met = f" (found {item['input']!r:.80})" if key else ""
+            message = str(item["msg"]).removeprefix("Value error, ") + met
+            found.append(Objection(key=key, message=message, unknown=False))
+    return found
 
 
 def _nearest(location: tuple[int | str, ...]) -> str:
