@@ -1,14 +1,16 @@
 """Data, weights, or both? The step with {fresh, before, after} weights on {this, a healthy} batch, and what follows.
 
     weights   this batch   healthy batch   word
-    any       bad          good            batch (with "only these weights" noted when fresh ones are fine)
-    any       bad          bad, fresh good batch, and not the only one
+    before    bad          good            batch (with "only these weights" noted when fresh ones are fine)
     before    fresh good   bad             weights, or accumulation when loss or gradients grew on the way there
     fresh     bad          bad             weights: they fail from the beginning, whatever the batch
-    before    only the update is bad       optimizer, or schedule when a rate is not a number
+    before    only the update is bad       optimizer or schedule: whichever heals it when it is fresh
     before    bad          –               rng, when other random numbers heal the same batch and weights
+    before    bad, fresh   bad, fresh      two faults at once: the batch fails with fresh weights, and what the run
+              bad          good            carries fails without the batch
 
-The interface knows seven words; "hardware" is given by the first question, when repeats differ.
+Every word needs a proof, and two proofs of different words are a disagreement and no answer. "hardware" is given by the
+first question, when repeats differ; what a run from its seed adds is in `sequence`.
 """
 
 from __future__ import annotations
@@ -30,15 +32,33 @@ GROWTH = 10.0
 RESEEDED = (1, 2, 3)
 KINDS: tuple[Weights, ...] = ("before", "fresh", "after")
 
+NOT_TOLD = "the captured step does not fail by itself"
+FRESH_TELL = "fresh weights fail on this one and pass a healthy one"
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Matrix:
-    """The word, its evidence in words, and the trials: `cells` maps "fresh weights, this batch" and so on."""
+    """Words with the evidence that proves them, and the trials: `cells` maps "fresh weights, this batch" and so on.
 
-    cause: Cause | None
-    evidence: str
+    `why_not` says why no word is proved. `only_these_weights`: the batch fails with the captured weights alone.
+    """
+
+    proofs: Mapping[Cause, str]
     cells: Mapping[str, Result]
+    why_not: str = ""
     only_these_weights: bool = False
+
+    @property
+    def cause(self) -> Cause | None:
+        """The word that alone is proved."""
+        return next(iter(self.proofs)) if len(self.proofs) == 1 else None
+
+    @property
+    def evidence(self) -> str:
+        """In words, whatever was proved."""
+        if len(self.proofs) < 2:
+            return next(iter(self.proofs.values()), self.why_not)
+        return disagreement(self.proofs)
 
     @property
     def everything_fails(self) -> bool:
@@ -51,6 +71,11 @@ class Matrix:
         return None if cell is None else cell.bad
 
 
+def disagreement(proofs: Mapping[Cause, str]) -> str:
+    """Several proved words in one sentence."""
+    return "the evidence disagrees: " + "; ".join(f"for {word} speaks that {told}" for word, told in proofs.items())
+
+
 def cell_name(weights: Weights, batch: str) -> str:
     """The name of a cell: `batch` is "this" or "healthy"."""
     return f"{weights} weights, {batch} batch"
@@ -58,28 +83,42 @@ def cell_name(weights: Weights, batch: str) -> str:
 
 def data_or_weights(trials: Trials, oracles: Oracles) -> Matrix:
     """Run the matrix and the controls that its pattern asks for."""
-    cells: dict[str, Result] = {}
-    batches = ("this", "healthy") if trials.content.healthy_micro_batches else ("this",)
-    for weights in KINDS:
-        for batch in batches:
-            trial = Trial(weights=weights, healthy_batch=batch == "healthy")
-            name = cell_name(weights, batch)
-            # A healthy batch, or the damage that a step leaves, is judged by what it does; a gap alone blames neither.
-            by_itself = batch == "healthy" or weights == "after"
-            cells[name] = trials.ask("cause", trial, oracles.harm if by_itself else oracles.indicator)
+    cells = _matrix(trials, oracles)
     outcomes = {name: result.bad for name, result in cells.items()}
     captured = cells[cell_name("before", "this")].observation
-    if captured is not None and only_the_update(captured):
-        return _optimizer(trials, oracles, cells)
-    reseeded = _reseed(trials, oracles, insist=bool(outcomes.get(cell_name("before", "healthy"))))
+    healthy_fails = bool(outcomes.get(cell_name("before", "healthy")))
+    weights = poisoned(trials.content.model_state)
+    if weights is None and captured is not None and only_the_update(captured):
+        return _update(trials, oracles, cells, healthy_fails=healthy_fails)
+    reseeded = _reseed(trials, oracles, insist=healthy_fails)
     cells |= {f"other random numbers ({seed})": result for seed, result in zip(RESEEDED, reseeded, strict=False)}
-    cause, evidence, both = judge(
+    matrix = judge(
         outcomes,
-        reseeded_heals=_heals(reseeded, some=bool(outcomes.get(cell_name("before", "healthy")))),
-        poisoned=poisoned(trials.content.model_state),
+        reseeded_heals=_heals(reseeded, some=healthy_fails),
+        poisoned=weights,
         grew=growth(trials.content.readings),
     )
-    return Matrix(cause=cause, evidence=evidence, cells=cells, only_these_weights=both)
+    matrix = dataclasses.replace(matrix, cells=cells)
+    if len(matrix.proofs) == 2:
+        return _second_fault(trials, oracles, matrix)
+    return _bad_numbers(trials, oracles, matrix) if matrix.everything_fails and matrix.cause == "weights" else matrix
+
+
+def _matrix(trials: Trials, oracles: Oracles) -> dict[str, Result]:
+    batches = ("this", "healthy") if trials.content.healthy_micro_batches else ("this",)
+    cells: dict[str, Result] = {}
+    # A healthy batch, or the damage that a step leaves, is judged by what it does; a gap alone blames neither.
+    for by_itself in (False, True):
+        places = [
+            (weights, batch)
+            for weights in KINDS
+            for batch in batches
+            if (batch == "healthy" or weights == "after") is by_itself
+        ]
+        asked = [Trial(weights=weights, healthy_batch=batch == "healthy") for weights, batch in places]
+        results = trials.ask_all("cause", asked, oracles.harm if by_itself else oracles.indicator)
+        cells |= {cell_name(*place): result for place, result in zip(places, results, strict=True)}
+    return {cell_name(w, b): cells[cell_name(w, b)] for w in KINDS for b in batches}
 
 
 def _reseed(trials: Trials, oracles: Oracles, *, insist: bool) -> list[Result]:
@@ -99,34 +138,69 @@ def _heals(reseeded: list[Result], *, some: bool) -> bool:
 
 def judge(
     outcomes: Mapping[str, bool | None], *, reseeded_heals: bool, poisoned: str | None, grew: str | None
-) -> tuple[Cause | None, str, bool]:
-    """The word for a pattern of outcomes (True: bad), its evidence, and whether it takes these weights as well."""
+) -> Matrix:
+    """What a pattern of outcomes (True: bad) proves."""
     this, healthy = outcomes.get("before weights, this batch"), outcomes.get("before weights, healthy batch")
     fresh, fresh_healthy = outcomes.get("fresh weights, this batch"), outcomes.get("fresh weights, healthy batch")
+    carried: Cause = "weights" if grew is None else "accumulation"
+    also = "the captured weights fail on a healthy batch" + (f", and {grew}" if grew else "")
     if poisoned is not None:
-        return "weights", f"{poisoned} was not finite when the step began: the damage is older than this step", False
+        damaged = f"{poisoned} was not finite when the step began: the damage is older than this step"
+        innocent = not (fresh and fresh_healthy is False)
+        return _proved(weights=damaged) if innocent else _proved(batch=FRESH_TELL, weights=damaged)
     if reseeded_heals:
-        return "rng", "the same batch and weights pass with other random numbers", False
-    if not this:
-        return None, "the captured step does not fail by itself", False
-    if healthy is None:
-        return None, "there is no healthy batch to compare with", False
-    if not healthy:
-        if fresh is None:
-            return "batch", "the captured weights pass a healthy batch; fresh ones could not be tried", False
-        if fresh:
-            return "batch", "fresh weights fail on it too, and the captured weights pass a healthy batch", False
-        return "batch", "the captured weights pass a healthy batch; fresh weights pass this one: it takes both", True
-    if fresh and fresh_healthy:
-        return "weights", "every batch fails, with fresh weights too: so they are from the beginning", False
-    if fresh and fresh_healthy is False:
-        more = (
-            "fresh weights fail on it too; the captured ones fail on a healthy batch as well, so it is not the only one"
-        )
-        return "batch", more, False
-    if grew is not None:
-        return "accumulation", f"no batch is to blame: a healthy one fails as well, and {grew}", False
-    return "weights", "the captured weights fail on a healthy batch too, fresh ones pass it", False
+        return _proved(rng="the same batch and weights pass with other random numbers")
+    if not this or healthy is None:
+        why = "there is no healthy batch to compare with" if this else NOT_TOLD
+        return Matrix(proofs={}, cells={}, why_not=why)
+    if healthy and fresh and fresh_healthy is False:
+        return _proved(batch=FRESH_TELL, **{carried: also})
+    if healthy and fresh and fresh_healthy:
+        return _proved(weights="every batch fails, with fresh weights too: so they are from the beginning")
+    if healthy and grew is not None:
+        return _proved(accumulation=f"no batch is to blame: a healthy one fails as well, and {grew}")
+    if healthy:
+        return _proved(weights="the captured weights fail on a healthy batch too, fresh ones pass it")
+    if fresh is None:
+        return _proved(batch="the captured weights pass a healthy batch; fresh ones could not be tried")
+    if fresh:
+        return _proved(batch="fresh weights fail on it too, and the captured weights pass a healthy batch")
+    both = _proved(
+        batch="the captured weights pass a healthy batch; fresh weights pass this one: it takes both",
+    )
+    return dataclasses.replace(both, only_these_weights=True)
+
+
+def _proved(**proofs: str) -> Matrix:
+    return Matrix(proofs=proofs, cells={})  # type: ignore[arg-type]
+
+
+def _second_fault(trials: Trials, oracles: Oracles, matrix: Matrix) -> Matrix:
+    """Which word what the run carries deserves: on the healthy batch it may be the update alone that fails."""
+    seen = matrix.cells[cell_name("before", "healthy")].observation
+    if seen is None or not only_the_update(seen):
+        return matrix
+    second = _update(trials, oracles, dict(matrix.cells), healthy_fails=True, healthy_batch=True)
+    return dataclasses.replace(second, proofs={"batch": matrix.proofs["batch"], **second.proofs})
+
+
+def _bad_numbers(trials: Trials, oracles: Oracles, matrix: Matrix) -> Matrix:
+    """Every batch fails with fresh weights: unless it is the random numbers that all of these trials shared."""
+    other = Trial(weights="fresh", healthy_batch=True, generator=RESEEDED[0])
+    control = trials.ask("cause", other, oracles.harm)
+    matrix = dataclasses.replace(matrix, cells={**matrix.cells, "fresh, healthy, other random numbers": control})
+    if control.outcome is not Outcome.GOOD:
+        return matrix
+    this = trials.ask("cause", dataclasses.replace(other, healthy_batch=False), oracles.indicator)
+    part: Cause = "batch" if this.bad else "weights"
+    told = (
+        "other random numbers heal a healthy batch, not this one" if this.bad else "other random numbers heal no batch"
+    )
+    return dataclasses.replace(
+        matrix,
+        cells={**matrix.cells, "fresh, this, other random numbers": this},
+        proofs={"rng": "a healthy batch passes with other random numbers and fails with these", part: told},
+    )
 
 
 def only_the_update(seen: Observation) -> bool:
@@ -159,13 +233,36 @@ def growth(readings: Iterable[Reading]) -> str | None:
     return None
 
 
-def _optimizer(trials: Trials, oracles: Oracles, cells: dict[str, Result]) -> Matrix:
-    rates = [group.get("lr") for group in trials.content.optimizer_state.get("param_groups", ())]
-    wrong = [float(rate) for rate in rates if rate is not None and not math.isfinite(float(rate))]
-    if wrong:
-        return Matrix(cause="schedule", evidence=f"the learning rate is {wrong[0]}", cells=cells)
-    result = trials.ask("cause", Trial(fresh_optimizer=True), oracles.harm)
-    cells["before weights, this batch, fresh optimizer"] = result
-    healed = "a fresh one heals it" if result.outcome is Outcome.GOOD else "a fresh one does not heal it"
-    evidence = f"loss and gradients are finite, what the optimizer makes of them is not; {healed}"
-    return Matrix(cause="optimizer", evidence=evidence, cells=cells)
+def _update(
+    trials: Trials, oracles: Oracles, cells: dict[str, Result], *, healthy_fails: bool, healthy_batch: bool = False
+) -> Matrix:
+    """Loss and gradients are finite, the update is not: is it the optimizer's state, its rates, or the gradients?"""
+    base = Trial(healthy_batch=healthy_batch)
+    changed = {
+        "fresh optimizer": dataclasses.replace(base, fresh_optimizer=True),
+        "fresh rates": dataclasses.replace(base, fresh_rates=True),
+    }
+    results = dict(zip(changed, trials.ask_all("cause", list(changed.values()), oracles.harm), strict=True))
+    state, rates = (result.outcome is Outcome.GOOD for result in results.values())
+    told = "loss and gradients are finite, what the optimizer makes of them is not"
+    proofs: dict[Cause, str] = {}
+    if state:
+        proofs["optimizer"] = f"{told}; a fresh state of the optimizer heals it"
+    if rates:
+        rate = max(group.get("lr", 0.0) for group in trials.content.optimizer_state["param_groups"])
+        proofs["schedule"] = f"{told}; the rate that the program begins with heals it, {float(rate):.3g} does not"
+    if not proofs:
+        both = dataclasses.replace(base, fresh_optimizer=True, fresh_rates=True)
+        results["fresh optimizer and rates"] = trials.ask("cause", both, oracles.harm)
+        if results["fresh optimizer and rates"].outcome is Outcome.GOOD:
+            proofs = {
+                "optimizer": f"{told}, and a fresh state heals it together with the rate of the beginning",
+                "schedule": "neither of the two alone",
+            }
+        elif not healthy_fails and trials.content.healthy_micro_batches:
+            proofs["batch"] = f"{told}; another batch passes with the same state and rate"
+        else:
+            proofs["optimizer"] = f"{told}; neither a fresh state nor another rate heals it"
+    where = ", healthy batch" if healthy_batch else ""
+    cells |= {f"before weights{where}, {name}": result for name, result in results.items()}
+    return Matrix(proofs=proofs, cells=cells)
