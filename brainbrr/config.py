@@ -20,6 +20,9 @@ ELECTRODES = (
 )  # fmt: skip
 
 
+LayoutName = Literal["auto", "tusz", "bids", "chbmit", "siena", "seizeit1"]
+
+
 class ConfigError(ValueError):
     """A configuration that cannot be used: what was found, what was expected, what to do."""
 
@@ -44,7 +47,8 @@ class Synthetic(Section):
 class Data(Section):
     """Where recordings come from and how windows are drawn from them."""
 
-    data_dir: Path = Field(Path("corpus"), description="folder that holds edf/{train,dev,eval}")
+    data_dir: Path = Field(Path("corpus"), description="folder of the recordings and their labels")
+    layout: LayoutName = Field("auto", description="how that folder lays them out; auto: recognised by the paths")
     cache_dir: Path = Field(Path("cache"), description="folder of the preprocessed recordings")
     synthetic: Synthetic | None = None
     window_size: float = Field(60.0, ge=SAMPLE, description="window length, s")

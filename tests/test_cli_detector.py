@@ -139,12 +139,12 @@ def test_help(command: str | None, brainbrr: Run) -> None:
         ("train {config} --device cuda", "experiment.device is cuda and torch finds no CUDA device"),
         ("train {config} --set model.architecture=v3 --set model.mamba.headdim=5",
          "model: headdim is 5, which does not divide"),
-        ("train {config} --set data.data_dir={place}/none", "none: no folder edf/train; expected recordings in edf/"),
-        ("train {config} --set data.data_dir={empty}", "edf/train holds no .edf file; expected recordings at any"),
+        ("train {config} --set data.data_dir={place}/none", "none: no such folder; expected one of recordings"),
+        ("train {config} --set data.data_dir={empty}", "empty holds no .edf file; expected recordings below it"),
         ("train {config} --resume {place}/none", "last.pt: no such file; expected a checkpoint"),
         ("train {config} --set model.mamba.backend=mamba_ssm --set model.architecture=v3",
          "mamba.backend is mamba_ssm on cpu; expected a CUDA device; set model.mamba.backend to torch"),
-        ("build-cache --data-dir {place}/none --cache-dir {place}/c", "none/edf/train; expected DATA_DIR/edf/"),
+        ("build-cache --data-dir {place}/none --cache-dir {place}/c", "none: no such folder; expected one of recordings"),
         ("build-cache --data-dir {empty} --cache-dir {place}/c", "holds no .edf file"),
         ("build-cache --data-dir {place}/corpus --cache-dir {place}/c --config {place}/none", "none: No such"),
         ("build-cache --data-dir {place}/corpus --cache-dir {place}/c --set preprocessing.notch=50",
@@ -468,7 +468,7 @@ def test_evaluate_scores_every_recording(brainbrr: Run, place: Path, trained: Pa
     result = brainbrr(*arguments, "--split", "dev", "--thresholds-from", "train", "--format", "json")
     document = result.document
     assert (result.code, document["stopped"], document["failed"]) == (0, False, [])
-    assert len(document["recordings"]) == 1 and document["pooled"]["threshold_source"] == "given"
+    assert len(document["recordings"]) == 1 and document["pooled"]["threshold_source"] == "train"
     assert "thresholds  chosen on train" in result.err
     text = brainbrr(*arguments, "--split", "dev")
     assert text.out.splitlines()[0].split()[:4] == ["recording", "patient", "hours", "AUROC"]

@@ -202,6 +202,16 @@ def cached(bench: Bench, config: Config) -> Any:
     return [(str(recording.path), digest(recording.read(0, 2560))) for recording in recordings]
 
 
+def placed(bench: Bench, config: Config) -> Any:
+    """Where recordings lie whose paths fit two layouts."""
+    folder = bench.folder() / "train/sub-002/eeg"
+    folder.mkdir(parents=True)
+    for path in sorted((config.data.data_dir / "edf/train").rglob("*_t000.*"))[:2]:
+        shutil.copy(path, folder / f"sub-002_eeg{path.suffix}")
+    there = {"data.data_dir": folder.parents[2], "data.cache_dir": bench.folder()}
+    return [recording.source for recording in prepare(with_values(config, there))["train"].recordings]
+
+
 def relisted(bench: Bench, config: Config) -> Any:
     """The recordings of a cache beside which somebody put one that its index does not know."""
     cache = bench.folder() / "cache"
@@ -355,6 +365,7 @@ PATIENT = {**EPOCHS, "training.early_stopping.patience": 1}
 CASES: dict[str, Case] = {
     "data.data_dir": Case(value="{place}/other", look=cached, given={"data.cache_dir": "{place}/mutable"}),
     "data.cache_dir": Case(value="{place}/elsewhere", look=cached),
+    "data.layout": Case(value="tusz", look=placed),
     "data.synthetic.patients": Case(value=2, look=corpus, given=SYNTHETIC),
     "data.synthetic.minutes": Case(value=1.1, look=corpus, given=SYNTHETIC),
     "data.synthetic.seizures": Case(value=2, look=corpus, given=SYNTHETIC),

@@ -13,9 +13,10 @@ from brainbrr_debug.main import emit, narrate, refuse_to_overwrite, result_optio
 
 
 @click.command("build-cache")
-@click.option("--data-dir", required=True, type=click.Path(path_type=Path), help="Folder that holds edf/SPLIT.")
+@click.option("--data-dir", required=True, type=click.Path(path_type=Path), help="Folder of the recordings.")
 @click.option("--cache-dir", required=True, type=click.Path(path_type=Path))
 @click.option("--split", default="train", show_default=True, type=click.Choice(["train", "dev", "eval"]))
+@click.option("--layout", help="Of the folder: tusz, bids, chbmit, siena, seizeit1.  [default: recognised]")
 @click.option("--limit-files", type=click.IntRange(min=1), help="Only the first N recordings.")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes.")
 @click.option("--config", type=click.Path(path_type=Path), help="Take `preprocessing` from this configuration.")
@@ -25,6 +26,7 @@ def build_cache_command(
     data_dir: Path,
     cache_dir: Path,
     split: str,
+    layout: str | None,
     limit_files: int | None,
     jobs: int,
     config: Path | None,
@@ -35,18 +37,20 @@ def build_cache_command(
 ) -> int:
     """Preprocess the recordings of a split into a memory-mapped cache; resumes where it was stopped.
 
+    Corpora: TUSZ, BIDS, CHB-MIT, Siena, SeizeIT1. Those without splits of their own get them by patient.
     Exit codes: 0 all of them, 1 a recording failed or a training split holds no seizure.
     """
     from brainbrr.data.cache import build_cache
 
     refuse_to_overwrite(output, force=force)
-    resolved, _ = resolve(config, sets)
+    resolved, _ = resolve(config, sets if layout is None else (*sets, f"data.layout={layout}"))
     with progress("recordings", narrate, live=resolved.experiment.progress) as advance:
         report = build_cache(
             data_dir,
             cache_dir,
             split,
             resolved.preprocessing,
+            layout=resolved.data.layout,
             limit_files=limit_files or resolved.data.limit_files,
             jobs=jobs,
             progress=advance,

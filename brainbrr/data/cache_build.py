@@ -13,11 +13,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from brainbrr.config import Preprocessing
+from brainbrr.config import LayoutName, Preprocessing
 from brainbrr.data import cache_index, fingerprint, stored
 from brainbrr.data.cache_index import Index
 from brainbrr.data.cache_report import CacheReport, Made, failures, summarise
-from brainbrr.data.corpus import Source, check_corpus, find_recordings
+from brainbrr.data.corpus import Source, open_corpus
 from brainbrr.data.edf import read_recording
 from brainbrr.data.errors import CacheError
 from brainbrr.data.formats import find_labels, read_label_file
@@ -35,19 +35,20 @@ def build_cache(
     split: str,
     preprocessing: Preprocessing,
     *,
+    layout: LayoutName = "auto",
     limit_files: int | None = None,
     jobs: int = 1,
     progress: Progress | None = None,
 ) -> CacheReport:
-    """Bring the cache of `split` up to date with the recordings below `data_dir`/edf/`split`.
+    """Bring the cache of `split` up to date with the recordings of that split below `data_dir`.
 
-    `limit_files`: only the first of them by path. `progress(done, total, name)` is called after each recording.
-    Raises CacheError for a folder without recordings, a patient in two splits, or a build under way elsewhere.
+    `layout` says how they lie there, see `layouts`. `limit_files`: only the first of them by path. `progress(done,
+    total, name)` is called after each recording. Raises CacheError for a folder without recordings or of another
+    layout, a patient in two splits, or a build under way elsewhere.
     """
     began = time.monotonic()
     cache_dir = Path(cache_dir)
-    sources = find_recordings(data_dir, split)
-    check_corpus(data_dir)
+    sources = open_corpus(data_dir, layout).recordings(split)
     wanted = sources[:limit_files]
     with cache_index.locked(cache_dir, split):
         made = _up_to_date(cache_dir, split, sources, wanted, preprocessing)

@@ -12,8 +12,9 @@ import numpy as np
 
 from brainbrr.config import SAMPLING_RATE
 from brainbrr.data.cache_index import Failure, read_index
-from brainbrr.data.corpus import SPLITS, check_disjoint
+from brainbrr.data.corpus import check_disjoint
 from brainbrr.data.errors import CacheError
+from brainbrr.data.layouts import SPLITS
 from brainbrr.data.stored import CachedRecording
 from brainbrr.data.windows import BACKGROUND, FULL, PARTIAL, window_kinds, window_starts
 

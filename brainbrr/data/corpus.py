@@ -1,24 +1,22 @@
-"""The folder of recordings: TUSZ's tree, and which patient belongs to which split.
-
-`DATA_DIR/edf/{train,dev,eval}/PATIENT/SESSION/MONTAGE/PATIENT_sNNN_tNNN.edf`; any other depth below the split will do.
-"""
+"""The recordings of a corpus: found, laid to their patients and splits, and no patient in two of them."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from brainbrr.config import LayoutName
 from brainbrr.data.errors import CacheError
+from brainbrr.data.layouts import SPLITS, Layout, Place, recognise, recordings_of
 
-SPLITS = ("train", "dev", "eval")
 _SHOWN = 10
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A recording on disk. `relative` is its path below the split's folder, with forward slashes."""
+    """A recording on disk. `relative` is its path below its split's folder (else the corpus's), forward slashes."""
 
     path: Path
     relative: str
@@ -27,21 +25,54 @@ class Source:
     bytes: int
 
 
-def patient_of(name: str) -> str:
-    """The patient of a recording: its name up to the first underscore."""
-    return name.split("_", 1)[0]
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Corpus:
+    """All recordings below `data_dir`, as `layout` places them; `places` by path below it."""
+
+    data_dir: Path
+    layout: Layout
+    places: Mapping[str, Place]
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that hold a recording."""
+        present = {place.split for place in self.places.values()}
+        return tuple(split for split in SPLITS if split in present)
+
+    def recordings(self, split: str) -> tuple[Source, ...]:
+        """Those of a split in the order of their paths. Raises CacheError where there is none."""
+        sources = [self._source(path, place) for path, place in self.places.items() if place.split == split]
+        if not sources:
+            raise CacheError(
+                f"{self.data_dir}: no recording of the split {split!r} in this corpus of layout {self.layout.name!r}; "
+                f"it holds {', '.join(self.splits)}: expected paths such as {self.layout.example}"
+            )
+        _require_one_of_each_name(sources)
+        return tuple(sorted(sources, key=lambda source: source.relative))
+
+    def _source(self, path: str, place: Place) -> Source:
+        full = self.data_dir / path
+        return Source(
+            path=full, relative=place.relative, name=full.stem, patient=place.patient, bytes=full.stat().st_size
+        )
 
 
-def find_recordings(data_dir: str | Path, split: str) -> tuple[Source, ...]:
-    """Every EDF file of a split, in the order of their paths. Raises CacheError where there is none."""
-    folder = Path(data_dir) / "edf" / split
-    if not folder.is_dir():
-        raise CacheError(f"no folder {folder}; expected DATA_DIR/edf/{{{','.join(SPLITS)}}} with recordings below it")
-    sources = [_source(path, folder) for path in _edf_files(folder)]
-    if not sources:
-        raise CacheError(f"{folder} holds no .edf file; expected recordings at any depth below it")
-    _require_one_of_each_name(sources)
-    return tuple(sorted(sources, key=lambda source: source.relative))
+def open_corpus(data_dir: str | Path, layout: LayoutName = "auto") -> Corpus:
+    """The corpus below `data_dir`, its layout recognised unless it is named.
+
+    Raises CacheError for a folder that is not there or holds no recording, for one that fits no layout, and when a
+    patient's recordings lie in two splits.
+    """
+    data_dir = Path(data_dir)
+    if not data_dir.is_dir():
+        raise CacheError(f"{data_dir}: no such folder; expected one of recordings, such as DATA_DIR/edf/train")
+    paths = recordings_of(_files(data_dir))
+    if not paths:
+        raise CacheError(f"{data_dir} holds no .edf file; expected recordings below it, such as edf/train/PATIENT/…")
+    found = recognise(paths, layout, where=data_dir)
+    places = {path: place for path in paths if (place := found.place(path)) is not None}
+    check_disjoint({split: {p.patient for p in places.values() if p.split == split} for split in SPLITS})
+    return Corpus(data_dir=data_dir, layout=found, places=places)
 
 
 def check_disjoint(patients: Mapping[str, Collection[str]]) -> None:
@@ -61,32 +92,12 @@ def check_disjoint(patients: Mapping[str, Collection[str]]) -> None:
         )
 
 
-def check_corpus(data_dir: str | Path) -> None:
-    """Raises CacheError when a patient's recordings lie in two splits of the folder."""
-    patients = {}
-    for split in SPLITS:
-        if (Path(data_dir) / "edf" / split).is_dir():
-            paths = _edf_files(Path(data_dir) / "edf" / split)
-            patients[split] = {patient_of(path.stem) for path in paths}
-    check_disjoint(patients)
-
-
-def _edf_files(folder: Path) -> Iterator[Path]:
-    for parent, _, files in os.walk(folder, followlinks=True):
-        for file in files:
-            path = Path(parent) / file
-            if path.suffix.lower() == ".edf" and not file.startswith("."):
-                yield path
-
-
-def _source(path: Path, folder: Path) -> Source:
-    return Source(
-        path=path,
-        relative=path.relative_to(folder).as_posix(),
-        name=path.stem,
-        patient=patient_of(path.stem),
-        bytes=path.stat().st_size,
-    )
+def _files(folder: Path) -> list[str]:
+    return [
+        (Path(parent) / file).relative_to(folder).as_posix()
+        for parent, _, files in os.walk(folder, followlinks=True)
+        for file in files
+    ]
 
 
 def _require_one_of_each_name(sources: list[Source]) -> None:

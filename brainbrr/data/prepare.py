@@ -7,6 +7,7 @@ from collections.abc import Callable
 from brainbrr.config import Config
 from brainbrr.data.cache import Cache, build_cache, check_patients, open_cache
 from brainbrr.data.cache_report import CacheReport
+from brainbrr.data.corpus import open_corpus
 from brainbrr.data.dataset import WindowDataset
 from brainbrr.data.sampling import epoch_order
 from brainbrr.data.synthetic import write_corpus
@@ -31,8 +32,8 @@ Progress = Callable[[int, int, str], None]
 def prepare(config: Config, narrate: Narrate = lambda line: None, progress: Progress | None = None) -> dict[str, Cache]:
     """The caches of train and dev, built first where needed.
 
-    Raises DataError without a training split, Untrainable when it holds no seizure (with the counts), and what reading,
-    caching and checking raise.
+    Raises CacheError for a folder without recordings, DataError without a training split, Untrainable when it holds no
+    seizure (with the counts), and what reading, caching and checking raise.
     """
     data = config.data
     if data.synthetic is not None and not (data.data_dir / "edf").is_dir():
@@ -48,11 +49,13 @@ def prepare(config: Config, narrate: Narrate = lambda line: None, progress: Prog
             progress=progress,
         )
         narrate(f"corpus      wrote {report.recordings} synthetic recordings ({report.hours:.1f} h) to {data.data_dir}")
-    caches = {
-        split: _cache(config, split, narrate, progress) for split in SPLITS if (data.data_dir / "edf" / split).is_dir()
-    }
-    if "train" not in caches:
-        raise DataError(f"{data.data_dir}: no folder edf/train; expected recordings in edf/{{train,dev,eval}}")
+    corpus = open_corpus(data.data_dir, data.layout)
+    if "train" not in corpus.splits:
+        raise DataError(
+            f"{data.data_dir}: no recording of the split 'train' in this corpus of layout {corpus.layout.name!r}; "
+            f"expected paths such as {corpus.layout.example}"
+        )
+    caches = {split: _cache(config, split, narrate, progress) for split in SPLITS if split in corpus.splits}
     check_patients(data.cache_dir)
     require_seizures(caches["train"])
     return caches
@@ -65,6 +68,7 @@ def _cache(config: Config, split: str, narrate: Narrate, progress: Progress | No
         data.cache_dir,
         split,
         config.preprocessing,
+        layout=data.layout,
         limit_files=data.limit_files,
         jobs=1,
         progress=progress,

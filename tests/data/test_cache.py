@@ -341,10 +341,10 @@ class TestCorpus:
     @pytest.mark.parametrize("made", [False, True])
     def test_nothing_there(self, tmp_path: Path, made: bool) -> None:
         if made:
-            (tmp_path / "edf" / "train").mkdir(parents=True)
-        expected = r"holds no \.edf file" if made else r"no folder .*edf/train; expected DATA_DIR/edf/\{train,dev,"
+            (tmp_path / "d" / "edf" / "train").mkdir(parents=True)
+        expected = r"holds no \.edf file; expected recordings below" if made else r"d: no such folder; expected one of"
         with pytest.raises(CacheError, match=expected):
-            build_cache(tmp_path, tmp_path / "c", "train", OPTIONS)
+            build_cache(tmp_path / "d", tmp_path / "c", "train", OPTIONS)
 
     def test_a_patient_in_two_splits(self, corpus: Corpus, tmp_path: Path) -> None:
         names = {f"p{i:02}_s001_t000": (2, []) for i in range(12)}

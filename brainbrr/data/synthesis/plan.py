@@ -14,7 +14,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from brainbrr.data.corpus import SPLITS
+from brainbrr.data.layouts import SPLITS
 from brainbrr.data.synthesis import artefacts, background, lookalikes, seizures
 from brainbrr.data.synthesis.artefacts import Artefact
 from brainbrr.data.synthesis.lookalikes import Lookalike
