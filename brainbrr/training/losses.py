@@ -16,14 +16,16 @@ def focal_loss(logits: torch.Tensor, target: torch.Tensor, *, alpha: float, gamm
     """Mean focal loss -α_t (1 - p_t)^γ log p_t over the samples with target >= 0 (Lin et al. 2017, eq. 5).
 
     `logits` and `target` are (B, L); α weighs seizure, 1 - α background. Finite with finite gradient for every finite
-    logit: log p_t is a log-sigmoid and 1 - p_t a sigmoid, neither is clamped.
+    logit: log p_t is a log-sigmoid and 1 - p_t a sigmoid (below γ = 1 its logarithm), neither is clamped.
     """
     counted = target >= 0
     sign = torch.where(target > 0.5, 1.0, -1.0).to(logits.dtype)
     log_pt = F.logsigmoid(sign * logits)
-    miss = torch.sigmoid(-sign * logits)  # 1 - p_t
     weight = torch.where(target > 0.5, alpha, 1.0 - alpha).to(logits.dtype)
-    modulation = miss**gamma if gamma > 0 else torch.ones_like(miss)
+    if gamma >= 1:
+        modulation = torch.sigmoid(-sign * logits) ** gamma  # (1 - p_t)^γ
+    else:  # the slope of that power is infinite where 1 - p_t rounds to zero
+        modulation = torch.exp(gamma * F.logsigmoid(-sign * logits))
     return _mean(-weight * modulation * log_pt, counted)
 
 
