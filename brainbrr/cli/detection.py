@@ -18,7 +18,11 @@ from brainbrr_debug.main import emit, narrate, refuse_to_overwrite, result_optio
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--config", type=click.Path(path_type=Path), help="For a checkpoint that holds none.")
 @click.option("--split", default="eval", show_default=True, type=click.Choice(["train", "dev", "eval"]))
-@click.option("--thresholds-from", type=click.Choice(["train", "dev"]), help="Choose the thresholds on this split.")
+@click.option(
+    "--thresholds-from",
+    type=click.Choice(["train", "dev", "eval"]),
+    help="Choose the thresholds on this split.  [default: dev for eval where DATA has it, else SPLIT itself]",
+)
 @click.option("--cache-dir", type=click.Path(path_type=Path), help="Cache of DATA.  [default: cache/evaluate-NAME]")
 @DEVICE
 @SET
@@ -41,10 +45,14 @@ def evaluate(
     Exit codes: 0 scored, 1 the detector's output is not finite.
     """
     from brainbrr.evaluation.checkpointed import evaluate_checkpoint
+    from brainbrr.evaluation.document import document
     from brainbrr.evaluation.events import NonFiniteOutput
+    from brainbrr.evaluation.report import text
 
     refuse_to_overwrite(output, force=force)
     detector, found = _detector(checkpoint, config, device, sets)
+    if thresholds_from is None and split == "eval" and (data / "edf/dev").is_dir():
+        thresholds_from = "dev"
     failed: list[Any] = []
     with progress("recordings", narrate, live=found.experiment.progress) as advance:
         try:
@@ -60,16 +68,10 @@ def evaluate(
                 left_out=failed.append,
             )
         except NonFiniteOutput as error:
-            document = {"stopped": True, "message": str(error)}
-            emit(document, f"stopped: {error}", form=form, output=output, force=force)
+            emit({"stopped": True, "message": str(error)}, f"stopped: {error}", form=form, output=output, force=force)
             return 1
-    emit(
-        {"stopped": False, **report.to_dict(), "failed": failed},
-        f"{table(report.rows())}\n\n{table(report.point_rows())}",
-        form=form,
-        output=output,
-        force=force,
-    )
+    result = {"stopped": False, **document(report), "failed": failed}
+    emit(result, text(report), form=form, output=output, force=force)
     return 0
 
 

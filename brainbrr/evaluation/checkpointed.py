@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 from brainbrr.config import Config, ConfigError
@@ -11,7 +12,6 @@ from brainbrr.data.cache import Cache, Failure, build_cache, open_cache
 from brainbrr.data.prepare import Narrate, tell
 from brainbrr.evaluation.evaluate import evaluate
 from brainbrr.evaluation.report import EvaluationReport
-from brainbrr.evaluation.scoring import choose_threshold
 from brainbrr.models.detector import Detector
 from brainbrr.training.checkpoint import load_checkpoint, load_weights
 from brainbrr.training.setup import choose_device, new_detector
@@ -55,9 +55,9 @@ def evaluate_checkpoint(
 ) -> EvaluationReport:
     """Score `detector` on the labelled recordings in `data`/edf/`split`, cached first.
 
-    `cache_dir` is the folder of the cache (None: cache/evaluate-NAME). With `thresholds_from` the threshold for each
-    rate of false alarms is chosen on that split, on other patients. `left_out` is told of every recording of the split
-    that could not be read.
+    `cache_dir` is the folder of the cache (None: cache/evaluate-NAME). The threshold for each rate of false alarms is
+    chosen on the split `thresholds_from`, on other patients; on `split` itself where that is the same or None.
+    `left_out` is told of every recording of the split that could not be read.
     """
     device = choose_device(config.experiment.device)
     detector = detector.to(device)
@@ -70,12 +70,19 @@ def evaluate_checkpoint(
         tell(build_cache(data, folder, name, config.preprocessing, limit_files=limit, progress=progress), narrate)
         return open_cache(folder, name, config.preprocessing, limit_files=limit)
 
-    chosen: Mapping[float, float | None] | None = None
-    if thresholds_from is not None:
-        sweep = evaluate(detector, cached(thresholds_from).recordings, config, device=device, progress=progress).sweep
-        chosen = {rate: choose_threshold(sweep, rate) for rate in config.evaluation.fa_rates}
-        narrate(f"thresholds  chosen on {thresholds_from}: {chosen}")
+    choosing = None
+    if thresholds_from not in (None, split):
+        choosing = evaluate(detector, cached(thresholds_from).recordings, config, device=device, progress=progress)
+        narrate(f"thresholds  chosen on {thresholds_from}")
     cache = cached(split)
     for failure in cache.failed:
         left_out(failure)
-    return evaluate(detector, cache.recordings, config, device=device, chosen=chosen, progress=progress)
+    chosen = None if choosing is None else {point.fa_rate: point.threshold for point in choosing.points}
+    report = evaluate(detector, cache.recordings, config, device=device, chosen=chosen, progress=progress)
+    if choosing is None or thresholds_from is None:
+        return report
+    points = [
+        dataclasses.replace(point, chosen_on=there.score)
+        for point, there in zip(report.points, choosing.points, strict=True)
+    ]
+    return dataclasses.replace(report, points=tuple(points), threshold_source=thresholds_from)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import operator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from brainbrr.data.formats import read_label_file
-from brainbrr.data.labels import LabelFile
+from brainbrr.data.labels import Event, LabelFile
 from brainbrr.evaluation.events import EvaluationError
 from brainbrr.evaluation.nedc import Confusion, epoch, ovlp, taes
-from brainbrr.evaluation.szcore import szcore
+from brainbrr.evaluation.szcore import RULES, Hits, szcore
 
 TOLERANCE_S = 0.001  # by which NEDC lets the ends of two annotations differ
 
@@ -19,17 +22,18 @@ TOLERANCE_S = 0.001  # by which NEDC lets the ends of two annotations differ
 class Comparison:
     """The scores of a hypothesis against a reference. Counts are of seizures; of 0.25 s epochs for `epoch`."""
 
+    duration_s: float
     epoch: Confusion
     ovlp: Confusion
     taes: Confusion
-    szcore: dict[str, dict[str, float | None]]
+    szcore: dict[str, Hits]
 
     def to_dict(self) -> dict[str, Any]:
         """By program and rule, with the names of fields that the programs use."""
         nedc = {"epoch": self.epoch, "ovlp": self.ovlp, "taes": self.taes}
         return {
             "nedc_v6.0.0": {rule: confusion.to_dict() for rule, confusion in nedc.items()},
-            "szcore_evaluation_path_1Hz": self.szcore,
+            "szcore_evaluation_path_1Hz": {rule: hits.to_dict() for rule, hits in self.szcore.items()},
         }
 
     def rows(self) -> list[list[str]]:
@@ -39,7 +43,8 @@ class Comparison:
             nedc = confusion.to_dict()
             shares = [nedc["sens_pct"] / 100, nedc["prec_pct"] / 100, nedc["f1"]]
             rows.append(_row(name, [nedc["targets"], nedc["tp"], nedc["fp"]], shares, nedc["fa24"]))
-        for name, score in self.szcore.items():
+        for name, hits in self.szcore.items():
+            score = hits.to_dict()
             ratios = [score["sensitivity"], score["precision"], score["f1"]]
             counts = [score["ref_true"], score["tp"], score["fp"]]
             rows.append(_row(f"SzCORE {name}", counts, ratios, score["fp_per_24h"]))
@@ -53,12 +58,37 @@ def compare(reference: str | Path, hypothesis: str | Path) -> Comparison:
     """
     truth, said = read_label_file(reference), read_label_file(hypothesis)
     duration_s = _common_duration(truth, said)
-    events = truth.events, said.events
+    return compare_events(truth.events, said.events, duration_s)
+
+
+def compare_events(reference: Sequence[Event], hypothesis: Sequence[Event], duration_s: float) -> Comparison:
+    """Score the events of a recording of `duration_s` against its seizures; neither may overlap among themselves."""
+    events = reference, hypothesis
     return Comparison(
+        duration_s=duration_s,
         epoch=epoch(*events, duration_s),
         ovlp=ovlp(*events, duration_s),
         taes=taes(*events, duration_s),
         szcore=szcore(*events, duration_s),
+    )
+
+
+def pooled(comparisons: Sequence[Comparison]) -> Comparison:
+    """The sum over recordings, at least one: counts add up, and rates are of all the time."""
+    duration_s = sum(each.duration_s for each in comparisons)
+
+    def confusion(rule: str) -> Confusion:
+        parts = [getattr(each, rule) for each in comparisons]
+        counts = {name: sum(getattr(part, name) for part in parts) for name in ("targets", "tp", "tn", "fp", "fn")}
+        alarms = sum(part.fa24 * each.duration_s for part, each in zip(parts, comparisons, strict=True))
+        return Confusion(**counts, fa24=alarms / duration_s)
+
+    return Comparison(
+        duration_s=duration_s,
+        epoch=confusion("epoch"),
+        ovlp=confusion("ovlp"),
+        taes=confusion("taes"),
+        szcore={rule: functools.reduce(operator.add, (each.szcore[rule] for each in comparisons)) for rule in RULES},
     )
 
 
@@ -82,4 +112,9 @@ def _common_duration(truth: LabelFile, said: LabelFile) -> float:
 
 def _row(name: str, counts: list[Any], ratios: list[Any], rate: Any) -> list[str]:
     shown = ["–" if ratio is None else f"{ratio:.3f}" for ratio in ratios]
-    return [name, *(f"{count:.2f}".removesuffix(".00") for count in counts), *shown, f"{rate:.2f}"]
+    return [
+        name,
+        *(f"{count:.2f}".removesuffix(".00") for count in counts),
+        *shown,
+        "–" if rate is None else f"{rate:.2f}",
+    ]

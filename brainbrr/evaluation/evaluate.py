@@ -16,12 +16,15 @@ import torch
 from torch import nn
 
 from brainbrr.config import SAMPLING_RATE, Config
-from brainbrr.data.labels import Event
-from brainbrr.evaluation.auroc import empty_histogram, histogram
+from brainbrr.data.labels import Event, clip_events, unite
+from brainbrr.evaluation.auroc import ScoreHistogram, empty_histogram, histogram
+from brainbrr.evaluation.calibration import Reliability, no_samples, reliability
+from brainbrr.evaluation.compare import pooled
 from brainbrr.evaluation.events import EvaluationError, Mask, Runs, mask_of, runs_from_events
+from brainbrr.evaluation.patients import PatientResult, RecordingResult, peaks
 from brainbrr.evaluation.postprocess import Probabilities, events_from_probabilities, require_finite
-from brainbrr.evaluation.report import EvaluationReport, OperatingPoint, RecordingResult
-from brainbrr.evaluation.scoring import DEFAULT_THRESHOLDS, choose_threshold, grid_of, pool, sweep_recording
+from brainbrr.evaluation.report import THESE_RECORDINGS, EvaluationReport, OperatingPoint, results_by_patient
+from brainbrr.evaluation.scoring import DEFAULT_THRESHOLDS, Sweep, choose_threshold, grid_of, pool, sweep_recording
 from brainbrr.evaluation.stitching import probabilities
 from brainbrr.training.losses import Loss, build_loss
 
@@ -87,9 +90,9 @@ def evaluate(
             on_logits=lambda logits, starts: mean.add(logits, starts, mask),
         )
 
-    tally = _Tally(score, config, grid_of(thresholds or DEFAULT_THRESHOLDS, _extra(config, chosen)))
+    tally = _Tally(score, config, thresholds, chosen)
     tally.run(recordings, progress)
-    return tally.report(chosen, mean.value)
+    return tally.report(mean.value)
 
 
 def evaluate_scores(
@@ -102,27 +105,29 @@ def evaluate_scores(
     progress: Progress | None = None,
 ) -> EvaluationReport:
     """As `evaluate`, for anything that gives a recording's scores (N,) float32 within 0 and 1; there is no loss."""
-    grid = grid_of(thresholds or DEFAULT_THRESHOLDS, _extra(config, chosen))
-    tally = _Tally(lambda recording, mask: score(recording), config, grid)
+    tally = _Tally(lambda recording, mask: score(recording), config, thresholds, chosen)
     tally.run(recordings, progress)
-    return tally.report(chosen, None)
-
-
-def _extra(config: Config, chosen: Mapping[float, float | None] | None) -> list[float]:
-    given = [] if chosen is None else [threshold for threshold in chosen.values() if threshold is not None]
-    return [config.postprocessing.hysteresis.tau_on, *given]
+    return tally.report(None)
 
 
 class _Tally:
-    """What is kept while recordings pass by."""
+    """What is kept while recordings pass by: a result each, and the binned samples of each patient."""
 
     def __init__(
-        self, score: Callable[[Recording, Mask], Probabilities], config: Config, grid: tuple[float, ...]
+        self,
+        score: Callable[[Recording, Mask], Probabilities],
+        config: Config,
+        thresholds: Iterable[float] | None,
+        chosen: Mapping[float, float | None] | None,
     ) -> None:
-        self.score, self.config, self.grid = score, config, grid
+        self.score, self.config, self.chosen = score, config, chosen
+        self.given = () if chosen is None else tuple(tau for tau in chosen.values() if tau is not None)
+        tau_on = config.postprocessing.hysteresis.tau_on
+        self.grid = grid_of(thresholds or DEFAULT_THRESHOLDS, [tau_on], self.given)
         self.results: list[RecordingResult] = []
         self.unlabelled: list[str] = []
-        self.histogram = empty_histogram()
+        self.histograms: dict[str, ScoreHistogram] = {}
+        self.reliabilities: dict[str, Reliability] = {}
 
     def run(self, recordings: Iterable[Recording], progress: Progress | None) -> None:
         """Take one recording after the other; `map` lets each go before it asks for the next."""
@@ -144,22 +149,36 @@ class _Tally:
         prob = self.score(recording, mask)
         with _named(name):
             _require_scores(prob, n)
-        counts = histogram(prob, mask)
-        self.histogram += counts
-        postprocessing = self.config.postprocessing
+        self._keep(recording, events, references, mask, prob)
+        return name
+
+    def _keep(
+        self, recording: Recording, events: tuple[Event, ...], references: Runs, mask: Mask, prob: Probabilities
+    ) -> None:
+        patient, postprocessing = recording.patient, self.config.postprocessing
+        counts, calibration = histogram(prob, mask), reliability(prob, mask)
+        self.histograms[patient] = self.histograms.get(patient, empty_histogram()) + counts
+        self.reliabilities[patient] = self.reliabilities.get(patient, no_samples()) + calibration
+        within, _ = clip_events(events, prob.size / SAMPLING_RATE)
         self.results.append(
             RecordingResult(
-                name=name,
-                patient=recording.patient,
+                name=recording.name,
+                patient=patient,
                 auroc=counts.auroc,
+                ece=calibration.ece,
                 altered_references=_altered(events, references),
+                references=unite((event for event in within if event.start_s < event.stop_s), touching=False),
                 events=events_from_probabilities(prob, SAMPLING_RATE, postprocessing),
+                events_at={
+                    tau: events_from_probabilities(prob, SAMPLING_RATE, postprocessing, tau_on=tau)
+                    for tau in self.given
+                },
+                peaks=peaks(prob),
                 sweep=sweep_recording(prob, references, SAMPLING_RATE, postprocessing, self.grid),
             )
         )
-        return name
 
-    def report(self, chosen: Mapping[float, float | None] | None, loss: float | None) -> EvaluationReport:
+    def report(self, loss: float | None) -> EvaluationReport:
         """The report on all recordings seen."""
         if not self.results:
             raise EvaluationError(
@@ -167,22 +186,39 @@ class _Tally:
                 "the .csv_bi files beside the .edf files?"
             )
         sweep = pool([result.sweep for result in self.results])
-        rates = self.config.evaluation.fa_rates
-        picked = {rate: choose_threshold(sweep, rate) for rate in rates} if chosen is None else chosen
         return EvaluationReport(
             recordings=tuple(self.results),
+            patients=tuple(
+                PatientResult(
+                    name=name,
+                    recordings=several,
+                    histogram=self.histograms[name],
+                    reliability=self.reliabilities[name],
+                )
+                for name, several in results_by_patient(self.results).items()
+            ),
             unlabelled=tuple(self.unlabelled),
             sweep=sweep,
-            auroc=self.histogram.auroc,
-            auroc_error=self.histogram.auroc_error,
+            histogram=sum(self.histograms.values(), empty_histogram()),
+            reliability=sum(self.reliabilities.values(), no_samples()),
             loss=loss,
-            points=tuple(
-                OperatingPoint(fa_rate=rate, threshold=tau, score=None if tau is None else sweep.score_at(tau))
-                for rate, tau in picked.items()
-            ),
-            threshold_source="these recordings" if chosen is None else "given",
+            points=tuple(self._points(sweep)),
+            threshold_source=THESE_RECORDINGS if self.chosen is None else "given",
             configured=sweep.score_at(self.config.postprocessing.hysteresis.tau_on),
         )
+
+    def _points(self, sweep: Sweep) -> Iterator[OperatingPoint]:
+        if self.chosen is None:
+            for rate in self.config.evaluation.fa_rates:
+                tau = choose_threshold(sweep, rate)
+                yield OperatingPoint(fa_rate=rate, threshold=tau, score=None if tau is None else sweep.score_at(tau))
+            return
+        for rate, tau in self.chosen.items():
+            if tau is None:
+                yield OperatingPoint(fa_rate=rate, threshold=None, score=None)
+                continue
+            rules = pooled([result.rules_at(tau) for result in self.results])
+            yield OperatingPoint(fa_rate=rate, threshold=tau, score=sweep.score_at(tau), rules=rules)
 
 
 class _MeanLoss:

@@ -19,13 +19,15 @@ from brainbrr.evaluation.events import EvaluationError, Runs, events_from_runs, 
 Probabilities = npt.NDArray[np.float32]
 
 
-def events_from_probabilities(prob: Probabilities, rate: float, postprocessing: Postprocessing) -> tuple[Event, ...]:
+def events_from_probabilities(
+    prob: Probabilities, rate: float, postprocessing: Postprocessing, *, tau_on: float | None = None
+) -> tuple[Event, ...]:
     """The seizure events in the probabilities `prob` (N,) of a recording at `rate` Hz, by the configured thresholds.
 
-    Raises EvaluationError when a probability is not finite.
+    `tau_on` moves both of them (see `thresholds`). Raises EvaluationError when a probability is not finite.
     """
     require_finite(prob, rate)
-    runs = runs_from_probabilities(prob, rate, postprocessing)
+    runs = runs_from_probabilities(prob, rate, postprocessing, tau_on=tau_on)
     return events_from_runs(runs, rate, confidences(prob, runs, postprocessing.events.confidence))
 
 

@@ -76,10 +76,10 @@ class InMemory:
 
 
 def read_and_predict(detector: nn.Module, config: Config, path: Path, *, device: torch.device) -> Prediction:
-    """`predict_signal` of the EDF file at `path`. Raises RecordingError for a file that cannot be read."""
+    """`predict_signal` of the EDF file at `path`, of a bipolar montage, too. Raises RecordingError for a file that cannot be read."""
     seconds: dict[str, float] = {}
     with _timed("read", seconds):
-        recording = read_recording(path)
+        recording = read_recording(path, derivations=True)
     prediction = predict_signal(detector, config, recording, device=device)
     return dataclasses.replace(prediction, seconds=seconds | prediction.seconds)
 
@@ -91,7 +91,7 @@ def predict_signal(detector: nn.Module, config: Config, recording: Recording, *,
     """
     seconds: dict[str, float] = {}
     with _timed("preprocess", seconds):
-        montaged = to_electrodes(recording)
+        montaged = to_electrodes(recording, estimate=True)
         prepared = preprocess(montaged.signal, recording.rate, config.preprocessing, gaps=recording.gaps)
     with _timed("detect", seconds):
         prob = probabilities(

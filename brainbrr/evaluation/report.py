@@ -1,24 +1,38 @@
-"""What an evaluation found: per recording and pooled, as metrics by name, as JSON and as rows of a table."""
+"""What an evaluation found: per recording, per patient and pooled, as metrics by name and as rows of tables."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
 
-from brainbrr.data.labels import Event
+from brainbrr.evaluation.auroc import ScoreHistogram
+from brainbrr.evaluation.calibration import Reliability
+from brainbrr.evaluation.compare import Comparison, pooled
 from brainbrr.evaluation.events import EvaluationError
+from brainbrr.evaluation.patients import PatientResult, RecordingResult
 from brainbrr.evaluation.scoring import Score, Sweep, fa_key
+from brainbrr.evaluation.uncertainty import Uncertainty, fa_at_key, uncertainty
+from brainbrr.terminal import table
+
+THESE_RECORDINGS = "these recordings"
 
 
 @dataclass(frozen=True, kw_only=True)
 class OperatingPoint:
-    """The threshold for one rate of false alarms, and what it gives; both None where the rate is unreachable."""
+    """The threshold for one rate of false alarms, and what it gives; both None where the rate is unreachable.
+
+    `rules` are NEDC's and SzCORE's at this threshold, for one that was given; `chosen_on` is the score on the
+    recordings that gave it.
+    """
 
     fa_rate: float
     threshold: float | None
     score: Score | None
+    rules: Comparison | None = None
+    chosen_on: Score | None = None
 
     @property
     def reachable(self) -> bool:
@@ -26,51 +40,42 @@ class OperatingPoint:
         return self.threshold is not None
 
 
-@dataclass(frozen=True, kw_only=True)
-class RecordingResult:
-    """One recording. `events` are those of the configured thresholds; `auroc` is None without or with only seizures.
-
-    `altered_references` counts labelled events that were cut to the recording, dropped as empty, or united because
-    they overlap.
-    """
-
-    name: str
-    patient: str
-    auroc: float | None
-    altered_references: int
-    events: tuple[Event, ...]
-    sweep: Sweep
-
-    @property
-    def hours(self) -> float:
-        """Length of the recording."""
-        return self.sweep.hours
-
-    @property
-    def seizures(self) -> int:
-        """Reference events."""
-        return self.sweep.references
-
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class EvaluationReport:
     """All recordings. `sweep` is their sum: `choose_threshold(report.sweep, rate)` serves other patients.
 
     `points` hold one operating point for each rate, the threshold chosen on these very recordings or given, as
-    `threshold_source` says. `loss` is the mean over windows, None for scores that come from no detector. `unlabelled`
-    names recordings that were left out because nothing is known about their seizures.
+    `threshold_source` says ("given", or the name of the split that gave them). `loss` is the mean over windows, None
+    for scores that come from no detector. `unlabelled` names recordings that were left out because nothing is known
+    about their seizures.
     """
 
     recordings: tuple[RecordingResult, ...]
+    patients: tuple[PatientResult, ...]
     unlabelled: tuple[str, ...]
     sweep: Sweep
-    auroc: float | None
-    auroc_error: float | None
+    histogram: ScoreHistogram
+    reliability: Reliability
     loss: float | None
     points: tuple[OperatingPoint, ...]
-    threshold_source: Literal["these recordings", "given"]
+    threshold_source: str
     configured: Score
     """The score at the configured thresholds."""
+
+    @property
+    def auroc(self) -> float | None:
+        """Area under the ROC curve over all samples; None without or with only seizures."""
+        return self.histogram.auroc
+
+    @functools.cached_property
+    def rules(self) -> Comparison:
+        """NEDC's and SzCORE's scores at the configured thresholds, summed over the recordings."""
+        return pooled([recording.rules for recording in self.recordings])
+
+    @functools.cached_property
+    def uncertainty(self) -> Uncertainty:
+        """Intervals over patients."""
+        return uncertainty(self.patients, {point.fa_rate: point.score for point in self.points})
 
     def metrics(self) -> dict[str, float | None]:
         """Pooled metrics by name: `loss`, `auroc` and `sensitivity_at_…fa` a rate; None: unreachable, undefined."""
@@ -93,84 +98,79 @@ class EvaluationReport:
             )
         return metrics[name]
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-safe: no NaN, no infinity, no arrays."""
-        sweep = self.sweep
-        return {
-            "pooled": {
-                **self.metrics(),
-                "auroc_error": self.auroc_error,
-                "hours": sweep.hours,
-                "seizures": sweep.references,
-                "threshold_source": self.threshold_source,
-                "configured": dataclasses.asdict(self.configured),
-                "points": [_point(point) for point in self.points],
-                "altered_references": sum(recording.altered_references for recording in self.recordings),
-                "sweep": {
-                    "thresholds": list(sweep.thresholds),
-                    "detected": list(sweep.detected),
-                    "false_alarms": list(sweep.false_alarms),
-                    "false_seconds": [samples / sweep.rate for samples in sweep.false_samples],
-                },
-            },
-            "recordings": [self._recording(recording) for recording in self.recordings],
-            "unlabelled": list(self.unlabelled),
-        }
-
-    def _recording(self, recording: RecordingResult) -> dict[str, Any]:
-        return {
-            "name": recording.name,
-            "patient": recording.patient,
-            "hours": recording.hours,
-            "seizures": recording.seizures,
-            "altered_references": recording.altered_references,
-            "auroc": recording.auroc,
-            "configured": dataclasses.asdict(recording.sweep.score_at(self.configured.threshold)),
-            "points": [_point(_at(point, recording.sweep)) for point in self.points],
-            "events": [dataclasses.asdict(event) for event in recording.events],
-        }
-
     def rows(self) -> list[list[str]]:
-        """A table: header, one row a recording, the pooled row; "2/3 · 1 FA" is 2 of 3 seizures with 1 false alarm."""
+        """A table: header, a row each recording and patient, pooled; "2/3 · 1 FA": 2 of 3 seizures, 1 false alarm."""
         header = ["recording", "patient", "hours", "AUROC", *(f"at {p.fa_rate:g} FA/24 h" for p in self.points)]
-        body = [
-            [r.name, r.patient, f"{r.hours:.2f}", _number(r.auroc), *(_cell(_at(p, r.sweep)) for p in self.points)]
-            for r in self.recordings
-        ]
-        pooled = ["pooled", "", f"{self.sweep.hours:.2f}", _number(self.auroc), *(_cell(p) for p in self.points)]
-        return [header, *body, pooled]
+        recordings = [self._row(each.name, each.patient, each.sweep, each.auroc) for each in self.recordings]
+        patients = [self._row("all", each.name, each.sweep, each.histogram.auroc) for each in self.patients]
+        return [header, *recordings, *patients, self._row("pooled", "", self.sweep, self.auroc)]
+
+    def _row(self, name: str, patient: str, sweep: Sweep, auroc: float | None) -> list[str]:
+        cells = [_cell(at(point, sweep)) for point in self.points]
+        return [name, patient, f"{sweep.hours:.2f}", shown(auroc), *cells]
 
     def point_rows(self) -> list[list[str]]:
         """A table of the operating points: the rate allowed, threshold, sensitivity and the rate there is."""
-        header = ["allowed FA/24 h", "threshold", "sensitivity", "FA/24 h", "falsely marked"]
-        return [header, *(_point_row(point) for point in self.points)]
+        head = ["allowed FA/24 h", "threshold", "sensitivity", "95 %", "FA/24 h", "95 %", "falsely marked", "SzCORE F1"]
+        return [head, *map(self._point_row, self.points)]
+
+    def _point_row(self, point: OperatingPoint) -> list[str]:
+        rate, score = f"{point.fa_rate:g}", point.score
+        if score is None:
+            return [rate, "unreachable", *["–"] * 6]
+        return [
+            rate,
+            f"{score.threshold:g}",
+            shown(score.sensitivity),
+            self.uncertainty.text(fa_key(point.fa_rate)),
+            f"{score.fa_per_24h:.2f}",
+            self.uncertainty.text(fa_at_key(point.fa_rate)),
+            f"{score.false_share:.2%}",
+            "–" if point.rules is None else shown(point.rules.szcore["event"].to_dict()["f1"]),
+        ]
+
+    def reliability_rows(self) -> list[list[str]]:
+        """A table of the bins that hold samples."""
+        rows = [
+            [
+                f"{each.low:.2f} to {each.high:.2f}",
+                str(each.samples),
+                shown(each.mean_probability),
+                shown(each.seizure_share),
+            ]
+            for each in self.reliability.table()
+            if each.samples
+        ]
+        return [["probability", "samples", "mean probability", "in seizures"], *rows]
+
+    def headline(self) -> str:
+        """AUROC and ECE with their intervals, and where the thresholds come from, in sentences."""
+        found = self.uncertainty
+        whence = "these recordings: optimistic" if self.threshold_source == THESE_RECORDINGS else self.threshold_source
+        lines = [
+            f"AUROC {shown(self.auroc)} ({found.text('auroc')}), "
+            f"ECE {shown(self.reliability.ece)} ({found.text('ece')}); thresholds chosen on {whence}"
+        ]
+        lines += [f"no intervals: {found.why}"] if found.why else []
+        return "\n".join(lines)
 
 
-def _at(point: OperatingPoint, sweep: Sweep) -> OperatingPoint:
-    """The pooled operating point in one recording: the same threshold, that recording's score."""
+def text(report: EvaluationReport) -> str:
+    """All tables, for a person."""
+    tables = [report.rows(), report.point_rows(), report.rules.rows(), report.reliability_rows()]
+    whole, points, rules, calibration = map(table, tables)
+    return "\n\n".join([whole, report.headline(), points, f"at the configured thresholds\n{rules}", calibration])
+
+
+def at(point: OperatingPoint, sweep: Sweep) -> OperatingPoint:
+    """The pooled operating point in a part of the recordings: the same threshold, that part's score."""
     score = None if point.threshold is None else sweep.score_at(point.threshold)
-    return dataclasses.replace(point, score=score)
+    return dataclasses.replace(point, score=score, rules=None)
 
 
-def _point(point: OperatingPoint) -> dict[str, Any]:
-    return {
-        "fa_rate": point.fa_rate,
-        "reachable": point.reachable,
-        "score": dataclasses.asdict(point.score) if point.score else None,
-    }
-
-
-def _point_row(point: OperatingPoint) -> list[str]:
-    if point.score is None:
-        return [f"{point.fa_rate:g}", "unreachable", "–", "–", "–"]
-    score = point.score
-    return [
-        f"{point.fa_rate:g}",
-        f"{score.threshold:g}",
-        _number(score.sensitivity),
-        f"{score.fa_per_24h:.2f}",
-        f"{score.false_share:.2%}",
-    ]
+def shown(value: float | None) -> str:
+    """A number for a table."""
+    return "–" if value is None else f"{value:.3f}"
 
 
 def _cell(point: OperatingPoint) -> str:
@@ -179,5 +179,9 @@ def _cell(point: OperatingPoint) -> str:
     return f"{point.score.detected}/{point.score.references} · {point.score.false_alarms} FA"
 
 
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+def results_by_patient(recordings: Sequence[RecordingResult]) -> dict[str, tuple[RecordingResult, ...]]:
+    """The recordings of each patient, in the order in which patients first appear."""
+    found: dict[str, list[RecordingResult]] = {}
+    for recording in recordings:
+        found.setdefault(recording.patient, []).append(recording)
+    return {name: tuple(several) for name, several in found.items()}

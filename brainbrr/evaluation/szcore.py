@@ -6,8 +6,8 @@ first put on the benchmark's grid of 1 Hz, both ends cut to whole seconds: an ev
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,22 +16,53 @@ import numpy.typing as npt
 from brainbrr.data.labels import Event
 
 GRID_HZ = 1
+RULES = ("event", "sample")
+_DAY_S = 86_400
 
 
-def szcore(
-    reference: Sequence[Event], hypothesis: Sequence[Event], duration_s: float
-) -> dict[str, dict[str, float | None]]:
-    """{"event": …, "sample": …} with the benchmark's parameters: 30 s and 60 s tolerance, merging under 90 s, 5 min.
+@dataclass(frozen=True, kw_only=True)
+class Hits:
+    """Counts of one rule, of events or of seconds; they add up over recordings. `seconds`: the length judged."""
 
-    A ratio without a denominator is None.
-    """
+    ref_true: int
+    tp: int
+    fp: int
+    seconds: int
+
+    def __add__(self, other: Hits) -> Hits:
+        """The counts of both."""
+        return Hits(
+            ref_true=self.ref_true + other.ref_true,
+            tp=self.tp + other.tp,
+            fp=self.fp + other.fp,
+            seconds=self.seconds + other.seconds,
+        )
+
+    def to_dict(self) -> dict[str, float | None]:
+        """Counts, and the ratios that follow as the benchmark has them; None without a denominator."""
+        return {
+            "ref_true": self.ref_true,
+            "tp": self.tp,
+            "fp": self.fp,
+            "sensitivity": _ratio(self.tp, self.ref_true),
+            "precision": _ratio(self.tp, self.tp + self.fp),
+            "f1": _ratio(2 * self.tp, self.ref_true + self.tp + self.fp) if self.ref_true + self.fp else None,
+            "fp_per_24h": _ratio(self.fp * _DAY_S, self.seconds),
+        }
+
+
+def szcore(reference: Sequence[Event], hypothesis: Sequence[Event], duration_s: float) -> dict[str, Hits]:
+    """{"event": …, "sample": …} with the benchmark's parameters: 30 s and 60 s tolerance, merging under 90 s, 5 min."""
     from timescoring.annotations import Annotation
     from timescoring.scoring import EventScoring, SampleScoring
 
+    seconds = int(duration_s * GRID_HZ)
+    if not seconds:  # the library divides by the length
+        return dict.fromkeys(RULES, Hits(ref_true=0, tp=0, fp=0, seconds=0))
     truth, said = (Annotation(on_grid(events, duration_s), GRID_HZ) for events in (reference, hypothesis))
     return {
-        "event": _fields(EventScoring(truth, said)),
-        "sample": _fields(SampleScoring(truth, said, GRID_HZ)),
+        "event": _hits(EventScoring(truth, said), seconds),
+        "sample": _hits(SampleScoring(truth, said, GRID_HZ), seconds),
     }
 
 
@@ -45,17 +76,9 @@ def on_grid(events: Sequence[Event], duration_s: float) -> npt.NDArray[np.bool_]
     return marked
 
 
-def _fields(scoring: Any) -> dict[str, float | None]:
-    return {
-        "ref_true": int(scoring.refTrue),
-        "tp": int(scoring.tp),
-        "fp": int(scoring.fp),
-        "sensitivity": _ratio(scoring.sensitivity),
-        "precision": _ratio(scoring.precision),
-        "f1": _ratio(scoring.f1),
-        "fp_per_24h": _ratio(scoring.fpRate),
-    }
+def _hits(scoring: Any, seconds: int) -> Hits:
+    return Hits(ref_true=int(scoring.refTrue), tp=int(scoring.tp), fp=int(scoring.fp), seconds=seconds)
 
 
-def _ratio(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
+def _ratio(numerator: float, denominator: float) -> float | None:
+    return numerator / denominator if denominator else None

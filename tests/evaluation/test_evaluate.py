@@ -14,6 +14,7 @@ from torch import nn
 from brainbrr.config import Config
 from brainbrr.data.labels import Event
 from brainbrr.evaluation.baseline import line_length
+from brainbrr.evaluation.document import document
 from brainbrr.evaluation.evaluate import evaluate, evaluate_scores
 from brainbrr.evaluation.events import EvaluationError
 from brainbrr.evaluation.postprocess import events_from_probabilities
@@ -130,11 +131,12 @@ def test_an_unreachable_rate_is_said_and_has_no_number(echo: nn.Module, make_rec
     assert report.metric("sensitivity_at_10fa") is None
     assert np.isnan(report.scalars()["sensitivity_at_10fa"])
     assert not any(point.reachable for point in report.points)
-    document = json.loads(json.dumps(report.to_dict(), allow_nan=False))
-    assert document["pooled"]["sensitivity_at_1fa"] is None
-    assert document["pooled"]["points"][0] == {"fa_rate": 10.0, "reachable": False, "score": None}
+    found = json.loads(json.dumps(document(report), allow_nan=False))
+    assert found["pooled"]["sensitivity_at_1fa"] is None
+    point = found["pooled"]["points"][0]
+    assert (point["fa_rate"], point["reachable"], point["threshold"], point["score"]) == (10.0, False, None, None)
     assert report.rows()[1][4] == "unreachable" and report.point_rows()[1][1] == "unreachable"
-    assert document["pooled"]["configured"]["sensitivity"] == 1.0  # the configured threshold is reported apart
+    assert found["pooled"]["configured"]["sensitivity"] == 1.0  # the configured threshold is reported apart
 
 
 def test_a_threshold_chosen_on_other_patients_is_used_as_it_is(echo: nn.Module, make_recording: Any) -> None:
@@ -226,13 +228,14 @@ def test_the_report_is_json_and_a_table(echo: nn.Module, make_recording: Any) ->
         make_recording(trace(30, {}), [], name="two"),
     ]
     report = run(echo, recordings)
-    document = json.loads(json.dumps(report.to_dict(), allow_nan=False))
-    assert document["pooled"]["hours"] == 1.0 and document["pooled"]["seizures"] == 1
-    assert document["recordings"][1]["auroc"] is None
-    assert document["recordings"][0]["events"][0]["start_s"] == 100
-    assert len(document["pooled"]["sweep"]["thresholds"]) == len(document["pooled"]["sweep"]["false_alarms"])
-    header, one, two, pooled = report.rows()
-    assert header[4] == "at 10 FA/24 h" and {len(row) for row in (header, one, two, pooled)} == {8}
+    found = json.loads(json.dumps(document(report), allow_nan=False))
+    assert found["pooled"]["hours"] == 1.0 and found["pooled"]["seizures"] == 1
+    assert found["recordings"][1]["auroc"] is None
+    assert found["recordings"][0]["events"][0]["start_s"] == 100
+    assert len(found["pooled"]["sweep"]["thresholds"]) == len(found["pooled"]["sweep"]["false_alarms"])
+    header, one, two, patient, pooled = rows = report.rows()
+    assert header[4] == "at 10 FA/24 h" and {len(row) for row in rows} == {8}
+    assert patient[:3] == ["all", "pat", "1.00"] and patient[4:] == pooled[4:]
     assert one[4] == "1/1 · 0 FA" and two[3:5] == ["–", "0/0 · 0 FA"] and pooled[:3] == ["pooled", "", "1.00"]
     assert report.point_rows()[1][0] == "10" and report.point_rows()[1][2] == "1.000"
 

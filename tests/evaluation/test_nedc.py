@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from brainbrr.cli import cli
 from brainbrr.data.errors import LabelError
 from brainbrr.data.formats import write_label_file
 from brainbrr.data.labels import Event, LabelFile
-from brainbrr.evaluation.compare import compare
+from brainbrr.evaluation.compare import compare, compare_events, pooled
 from brainbrr.evaluation.events import EvaluationError
 from brainbrr.evaluation.nedc import EPOCH_S, epoch, ovlp, taes
 from brainbrr.evaluation.szcore import on_grid, szcore
@@ -97,7 +98,48 @@ def test_one_hypothesis_over_three_seizures_finds_one_of_them_by_time() -> None:
 
 def test_an_event_within_a_second_is_not_on_szcores_grid() -> None:
     assert not on_grid(events((100.2, 100.7)), 300).any()
-    assert szcore(events((100.2, 100.7)), (), 300)["event"]["sensitivity"] is None
+    assert szcore(events((100.2, 100.7)), (), 300)["event"].to_dict()["sensitivity"] is None
+    assert szcore(events((0.2, 0.7)), (), 0.8)["event"].to_dict()["fp_per_24h"] is None  # no whole second
+
+
+@pytest.mark.skipif(not SCORING.is_dir(), reason="the shared recordings are not here")
+def test_pooled_to_the_digit_of_the_official_program() -> None:
+    expected = json.loads((SCORING / "expected.json").read_text())["aggregate_nedc_v6.0.0"]
+    names = sorted(path.name for path in (SCORING / "ref").glob("*.csv_bi"))
+    found = pooled([compare(SCORING / "ref" / name, SCORING / "hyp" / name) for name in names])
+    for rule, fields in found.to_dict()["nedc_v6.0.0"].items():
+        assert fields == pytest.approx(expected[rule], abs=0.00501), rule
+    assert found.duration_s == expected["duration"]
+
+
+@given(st.lists(st.tuples(annotations(), annotations()), min_size=1, max_size=4))
+def test_pooled_is_the_sum_of_its_parts(pairs: list[tuple[tuple[Event, ...], tuple[Event, ...]]]) -> None:
+    parts = [compare_events(*pair, DURATION_S + k) for k, pair in enumerate(pairs)]
+    whole = pooled(parts)
+    for rule in ("epoch", "ovlp", "taes"):
+        for count in ("targets", "tp", "tn", "fp", "fn"):
+            assert getattr(getattr(whole, rule), count) == sum(getattr(getattr(part, rule), count) for part in parts)
+    assert whole.ovlp.fa24 == pytest.approx(whole.ovlp.fp / whole.duration_s * 86_400)
+    assert whole.epoch.fa24 == pytest.approx(whole.epoch.fp * EPOCH_S / whole.duration_s * 86_400)
+    for rule, hits in whole.szcore.items():
+        assert (hits.tp, hits.fp) == (
+            sum(part.szcore[rule].tp for part in parts),
+            sum(part.szcore[rule].fp for part in parts),
+        )
+
+
+@given(annotations(), annotations())
+def test_szcores_ratios_are_the_librarys(truth: tuple[Event, ...], said: tuple[Event, ...]) -> None:
+    from timescoring.annotations import Annotation
+    from timescoring.scoring import EventScoring, SampleScoring
+
+    masks = [Annotation(on_grid(each, DURATION_S), 1) for each in (truth, said)]
+    found = szcore(truth, said, DURATION_S)
+    for rule, theirs in (("event", EventScoring(*masks)), ("sample", SampleScoring(*masks, 1))):
+        ours = found[rule].to_dict()
+        for name, value in (("sensitivity", theirs.sensitivity), ("precision", theirs.precision), ("f1", theirs.f1)):
+            assert (ours[name] is None and math.isnan(value)) or ours[name] == pytest.approx(value)
+        assert ours["fp_per_24h"] == pytest.approx(theirs.fpRate)
 
 
 def test_command_scores_two_files(tmp_path: Path) -> None:
