@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +125,17 @@ def test_the_two_seconds_that_szcore_feeds_to_a_container(name: str, checkpoint:
         "onset", "duration", "eventType", "confidence", "channels", "dateTime", "recordingDuration",
     ]  # fmt: skip
     assert row.split("\t")[:3] == ["0.00", "2.00", "bckg"] and row.endswith("\t2.00")
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared recordings are not here")
+def test_a_bipolar_montage_is_answered_and_said_to_be_an_estimate(checkpoint: Path, tmp_path: Path) -> None:
+    with tarfile.open(SHARED / "mini_corpora_white_noise.tar.gz") as archive:
+        archive.extract("chbmit/chb05/chb05_06.edf", tmp_path, filter="data")
+    edf = tmp_path / "chbmit/chb05/chb05_06.edf"
+    result = run(edf, tmp_path / "out.tsv", "--checkpoint", checkpoint)
+    assert result.exception is None
+    assert "bipolar montage: electrodes estimated, each chain against its own mean (" in result.stderr
+    assert len((tmp_path / "out.tsv").read_text().splitlines()) >= 2
 
 
 def test_wrong_input(edf: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from brainbrr.config import ELECTRODES
 from brainbrr.data.annotations import Annotation, AnnotationTable, read_annotations
-from brainbrr.data.electrodes import describe_lack, electrode_of
+from brainbrr.data.electrodes import describe_lack, electrode_of, is_bipolar
 from brainbrr.data.errors import RecordingError
 from brainbrr.data.header import Header, SignalHeader, calibrate, read_header
 from brainbrr.data.timeline import Gap, Timeline, lay_records
@@ -52,16 +52,20 @@ class Recording:
         return float(self.signal.shape[1] / self.rate)
 
 
-def read_recording(path: str | Path) -> Recording:
+def read_recording(path: str | Path, *, derivations: bool = False) -> Recording:
     """Read the 10-20 electrodes of the EDF file at `path`; other signals are not loaded.
 
+    With `derivations`, a bipolar montage is read as it is, for `to_electrodes` to estimate the electrodes from.
     Raises RecordingError with one line that names the file, what was found and what was expected, and OSError for a
     file that cannot be opened.
     """
     path = Path(path)
     header = read_header(path)
-    found = tuple(signal.label for signal in header.signals if not signal.is_annotation)
-    wanted = [signal for signal in header.signals if electrode_of(signal.label) and not signal.is_annotation]
+    ordinary = [signal for signal in header.signals if not signal.is_annotation]
+    wanted = [signal for signal in ordinary if electrode_of(signal.label)]
+    found = tuple(signal.label for signal in ordinary)
+    if not wanted and derivations:
+        wanted = [signal for signal in ordinary if is_bipolar(signal.label)]
     if not wanted:
         raise RecordingError(f"{path}: {describe_lack(ELECTRODES, found)}")
     rate = _common_rate(header, wanted)

@@ -31,8 +31,18 @@ def reference_of(label: str) -> str:
 
 def is_bipolar(label: str) -> bool:
     """Whether a label names the difference of two electrodes, as `FP1-F7` does."""
-    site, reference = _split(label)
-    return reference not in _REFERENCES and bool(_SITE.fullmatch(site) and _SITE.fullmatch(reference))
+    return derivation_of(label) is not None
+
+
+def derivation_of(label: str) -> tuple[str, str] | None:
+    """The two sites whose difference a label names (of the 19 electrodes by their name here), else None.
+
+    `T8-P8-0` and `T8-P8-1` are what readers make of a montage that holds `T8-P8` twice.
+    """
+    site, reference = _split(re.sub(r"-[01]$", "", label) if label.count("-") == 2 else label)
+    if reference in _REFERENCES or not (_SITE.fullmatch(site) and _SITE.fullmatch(reference)):
+        return None
+    return _ELECTRODES.get(site, site), _ELECTRODES.get(reference, reference)
 
 
 def describe_lack(missing: Sequence[str], found: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from brainbrr.config import ELECTRODES
+from brainbrr.data.bipolar import chains, potentials_from
 from brainbrr.data.edf import Recording
 from brainbrr.data.electrodes import describe_lack, electrode_of, reference_of
 from brainbrr.data.errors import RecordingError
@@ -25,10 +26,11 @@ class Montaged:
     notes: tuple[str, ...]
 
 
-def to_electrodes(recording: Recording) -> Montaged:
+def to_electrodes(recording: Recording, *, estimate: bool = False) -> Montaged:
     """Pick the 19 electrodes by name, whatever their order; compute Fz and Pz by spherical splines where missing.
 
-    Raises RecordingError for any other missing electrode and for two different signals of one electrode.
+    With `estimate`, the electrodes of a bipolar montage are estimated (see `bipolar`), and a note says so. Raises
+    RecordingError for any other missing electrode and for two different signals of one electrode.
     """
     rows: dict[str, list[int]] = {}
     for row, label in enumerate(recording.labels):
@@ -36,6 +38,8 @@ def to_electrodes(recording: Recording) -> Montaged:
         if electrode is not None:
             rows.setdefault(electrode, []).append(row)
     missing = tuple(name for name in ELECTRODES if name not in rows)
+    if estimate and not rows and (weights := potentials_from(recording.labels)) is not None:
+        return _estimated(recording, weights)
     if set(missing) - set(INTERPOLABLE):
         raise RecordingError(f"{recording.path}: {describe_lack(missing, recording.found)}")
     notes = [note for name, several in rows.items() if (note := _settle(recording, name, several))]
@@ -50,6 +54,13 @@ def to_electrodes(recording: Recording) -> Montaged:
         _interpolate(signal, present, missing)
         notes.append(f"{' and '.join(missing)} interpolated by spherical splines")
     return Montaged(signal=signal, interpolated=missing, notes=tuple(notes))
+
+
+def _estimated(recording: Recording, weights: npt.NDArray[np.float64]) -> Montaged:
+    groups = "; ".join(", ".join(chain) for chain in chains(recording.labels))
+    note = f"bipolar montage: electrodes estimated, each chain against its own mean ({groups}); expect fewer detections"
+    signal = (weights @ recording.signal).astype(np.float32)
+    return Montaged(signal=signal, interpolated=(), notes=(note,))
 
 
 def _settle(recording: Recording, electrode: str, rows: list[int]) -> str | None:

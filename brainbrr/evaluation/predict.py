@@ -76,7 +76,7 @@ class InMemory:
 
 
 def read_and_predict(detector: nn.Module, config: Config, path: Path, *, device: torch.device) -> Prediction:
-    """`predict_signal` of the EDF file at `path`, of a bipolar montage, too. Raises RecordingError for a file that cannot be read."""
+    """`predict_signal` of the EDF file at `path`, bipolar or not. Raises RecordingError for what cannot be read."""
     seconds: dict[str, float] = {}
     with _timed("read", seconds):
         recording = read_recording(path, derivations=True)
