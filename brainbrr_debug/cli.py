@@ -14,6 +14,7 @@ import click
 
 from brainbrr_debug.errors import EXIT_BAD, EXIT_CANNOT_TELL, EXIT_GOOD
 from brainbrr_debug.main import GIT_BISECT, emit, narrate, refuse_to_overwrite, result_options, wrote
+from brainbrr_debug.triage.command import triage
 
 if TYPE_CHECKING:
     from brainbrr_debug.target import Target
@@ -230,6 +231,9 @@ def env(form: str, output: Path | None, force: bool) -> int:
     found = describe_environment()
     emit({"schema": 1, **found}, environment_text(found), form=form, output=output, force=force)
     return EXIT_GOOD
+
+
+cli.add_command(triage)
 
 
 def _silent(line: str) -> None:

@@ -20,6 +20,7 @@ BROAD_EXCEPT_SEAMS = {
     "brainbrr_debug/jobs.py",  # a trial: whatever somebody else's program raises is its outcome
     "brainbrr_debug/origin.py",  # somebody else's step: raised again unless a non-finite value caused it
     "brainbrr_debug/tracing/reenactment.py",  # the same step, replayed
+    "brainbrr_debug/triage/run.py",  # check runner: a check that crashes is a result
 }
 TERMINALS = {"brainbrr_debug/cli.py", "brainbrr_debug/main.py", "brainbrr/__main__.py"}
 

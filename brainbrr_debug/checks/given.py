@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
+import statistics
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from brainbrr_debug.checks.source.index import Source
+    from brainbrr_debug.facts import ConfigFacts, Corner, Schedule
+    from brainbrr_debug.machine import Machine
 
 Need = Literal["environment", "config", "cache", "checkpoint", "model", "run", "source", "smoke"]
 
@@ -58,12 +62,69 @@ class Given:
             self.notes.append(line)
 
     @functools.cached_property
+    def machine(self) -> Machine:
+        """This machine and installation."""
+        from brainbrr_debug.machine import describe_machine
+
+        return self.known["machine"] if "machine" in self.known else describe_machine()
+
+    @functools.cached_property
+    def config_facts(self) -> ConfigFacts:
+        """What the configuration says, as neutral facts."""
+        from brainbrr_debug.subjects.configuration import facts_of
+
+        return self.known["config_facts"] if "config_facts" in self.known else facts_of(_required(self.config))
+
+    @functools.cached_property
+    def schedule(self) -> Schedule:
+        """The learning rate over the run, by the code that training runs."""
+        from brainbrr_debug.subjects.schedule import schedule_of
+
+        return self.known["schedule"] if "schedule" in self.known else schedule_of(_required(self.config), self.cache)
+
+    @functools.cached_property
+    def corners(self) -> tuple[Corner, ...]:
+        """The loss at the extremes of its options."""
+        from brainbrr_debug.subjects.schedule import corners_of
+
+        return self.known["corners"] if "corners" in self.known else tuple(corners_of(_required(self.config)))
+
+    @functools.cached_property
+    def step_seconds(self) -> float | None:
+        """The median length of a step of the run, s; None without a run that shows it."""
+        from brainbrr_debug.rundir import RunDir
+
+        if self.run is None:
+            return None
+        times = RunDir.open(self.run).lines("readings.jsonl", lambda line: float(line["time"])).items
+        return statistics.median(b - a for a, b in itertools.pairwise(times)) if len(times) > 1 else None
+
+    @property
+    def accepted(self) -> ConfigFacts:
+        """The facts of a configuration that a run would take. Raises NotApplicable for another."""
+        if self.config_facts.refused:
+            raise NotApplicable("the configuration is refused: see config.refused")
+        return self.config_facts
+
+    @property
+    def for_here(self) -> ConfigFacts:
+        """The facts of a configuration that is meant to run on this machine. Raises NotApplicable for another."""
+        facts = self.accepted
+        if facts.device == "cuda" and not self.machine.gpus:
+            raise NotApplicable("the configuration is for a CUDA device, and there is none here")
+        return facts
+
+    @functools.cached_property
     def sources(self) -> Source:
         """The repository under --source, without what `[tool.triage] exclude` in its pyproject.toml names."""
         from brainbrr_debug.checks.source.index import read_source
 
-        assert self.source is not None
-        return read_source(self.source, _excluded(self.source))
+        return read_source(_required(self.source), _excluded(_required(self.source)))
+
+
+def _required(path: Path | None) -> Path:
+    assert path is not None  # the runner asks a check only for what was given
+    return path
 
 
 def _excluded(root: Path) -> list[str]:

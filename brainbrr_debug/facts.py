@@ -1,0 +1,140 @@
+"""What a subject's package knows of its configurations, in words that any project has. Imports no torch.
+
+`subjects/` fills these in; checks judge them. Lengths of time in seconds, sizes in bytes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Objection:
+    """Why a configuration is refused, or (`unread`) a key of it that no code reads; `key` is dotted, "" the whole."""
+
+    key: str
+    message: str
+    unread: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class StateSpace:
+    """The widths of one stack of Mamba-2 layers. `fused_convolution`: causal_conv1d's kernel is what runs."""
+
+    key: str
+    d_model: int
+    expand: int
+    headdim: int
+    fused_convolution: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class KernelIndex:
+    """The elements of the largest tensor into which a kernel counts with `bits`: factors by what they are."""
+
+    name: str
+    factors: Mapping[str, int]
+    bits: int = 32
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """The learning rate as configured: `rates` of the first steps of the warm-up, by the code that training runs.
+
+    Where the data are not at hand, `steps` of the run and `epoch_steps` of one epoch are None, and there are no
+    `rates`. `key` sets the warm-up.
+    """
+
+    key: str
+    peak: float
+    epochs: float
+    warmup_epochs: float
+    steps: int | None
+    epoch_steps: int | None
+    warmup_steps: int | None
+    rates: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """Between what logits are held (None: free), where the loss stops telling them apart, and what decides an event."""
+
+    key: str
+    logits: tuple[float, float] | None
+    loss: tuple[float, float] | None
+    enter: float
+    leave: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Feature:
+    """A key whose value needs a package (`module` as imported, `install` as a person types it)."""
+
+    key: str
+    module: str
+    install: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A folder that a run reads or writes. `needs`: bytes it will take; `mapped`: its files are memory-mapped."""
+
+    key: str
+    path: Path
+    needs: int = 0
+    mapped: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Twin:
+    """A configuration that this one stands for, and in what they differ beyond what a trial run may change."""
+
+    path: Path
+    differences: tuple[Objection, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Corner:
+    """The loss at an extreme of its declared options and of the logits: value and largest gradient."""
+
+    name: str
+    loss: float
+    gradient: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ConfigFacts:
+    """One configuration. With `objections` that are more than unread keys it is refused, and the rest is empty."""
+
+    path: Path
+    lines: Mapping[str, int]
+    objections: tuple[Objection, ...] = ()
+    unread: tuple[Objection, ...] = ()
+    device: str = "auto"
+    precision: str = "float32"
+    workers: int = 0
+    purpose: str = "training"
+    expects: tuple[str, ...] = ()
+    metric: str | None = None
+    spaces: tuple[StateSpace, ...] = ()
+    kernels: tuple[KernelIndex, ...] = ()
+    bounds: Bounds | None = None
+    features: tuple[Feature, ...] = ()
+    places: tuple[Place, ...] = ()
+    twin: Twin | None = None
+    overrides: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def refused(self) -> bool:
+        """Whether nothing can run with it."""
+        return bool(self.objections)
+
+    def line(self, key: str) -> int | None:
+        """The line of a dotted key, or of the section that it would stand in."""
+        while key:
+            if key in self.lines:
+                return self.lines[key]
+            key = key.rpartition(".")[0]
+        return None

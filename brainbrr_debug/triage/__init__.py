@@ -1,0 +1,1 @@
+"""Run checks over what was given: before training, over a repository, over what a run left behind."""

@@ -1,0 +1,139 @@
+"""Runs every check that has what it needs. One that crashes is a result and never the end. Imports no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import time
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
+
+from brainbrr_debug.checks.registry import CHECKS, Check, Given, Look, NotApplicable, load
+from brainbrr_debug.errors import UsageError
+from brainbrr_debug.records import Finding, Severity
+from brainbrr_debug.triage.baseline import Baseline
+from brainbrr_debug.triage.checklist import Checklist, nearest
+from brainbrr_debug.triage.expected import expectation_of
+from brainbrr_debug.triage.ignores import apply_ignores
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Crash:
+    """A check that failed: in one line, and the whole traceback."""
+
+    check: str
+    line: str
+    traceback: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Triage:
+    """What came of it: `findings` stand; the others were accepted in place, in the baseline, or are expected.
+
+    `ran` are the checks that judged something, `not_applicable` says of the others why not. `gone` are entries of the
+    baseline that no longer occur. `notes` say what was passed over.
+    """
+
+    findings: tuple[Finding, ...]
+    ignored: tuple[tuple[Finding, str], ...]
+    known: tuple[Finding, ...]
+    expected: tuple[Finding, ...]
+    gone: tuple[str, ...]
+    ran: tuple[str, ...]
+    not_applicable: Mapping[str, str]
+    crashed: tuple[Crash, ...]
+    notes: tuple[str, ...]
+    seconds: float
+
+    def failing(self, threshold: Severity) -> list[Finding]:
+        """The findings at or above `threshold` of checks that may fail a CI."""
+        return [f for f in self.findings if f.severity <= threshold and not CHECKS[f.check].advises]
+
+
+def triage(given: Given, checklist: Checklist, wanted: Sequence[str], baseline: Baseline) -> Triage:
+    """Run the checks `wanted` over what is `given`, with the thresholds and severities of the checklist."""
+    began = time.monotonic()
+    given = dataclasses.replace(given, settings=checklist.settings)
+    found: list[Finding] = []
+    crashes: list[Crash] = []
+    ran: list[str] = []
+    skipped: dict[str, str] = {}
+    for check in (CHECKS[name] for name in wanted):
+        findings, reasons, crash = _judged(check, given)
+        severity = checklist.checks[check.id]
+        found += [f if severity is None else dataclasses.replace(f, severity=severity) for f in findings]
+        if crash is not None:
+            crashes.append(crash)
+        elif len(reasons) == len(check.looks):
+            skipped[check.id] = _joined(reasons)
+        else:
+            ran.append(check.id)
+    standing, ignored = apply_ignores(_sorted(found), given)
+    expectation = expectation_of(given)
+    standing, expected = expectation.split(standing, ran)
+    standing, known, gone = baseline.split(standing, ran)
+    return Triage(
+        findings=tuple(standing),
+        ignored=tuple(ignored),
+        known=tuple(known),
+        expected=tuple(expected),
+        gone=tuple(gone),
+        ran=tuple(ran),
+        not_applicable=skipped,
+        crashed=tuple(crashes),
+        notes=tuple(given.notes),
+        seconds=time.monotonic() - began,
+    )
+
+
+def chosen(checklist: Checklist, select: Sequence[str], ignore: Sequence[str]) -> list[str]:
+    """The checks of the checklist whose ids match one of `select` (none: all) and none of `ignore`.
+
+    Raises UsageError for a pattern that matches no check.
+    """
+    known = load()
+    for pattern in (*select, *ignore):
+        if not fnmatch.filter(known, pattern):
+            raise UsageError(f"no check matches {pattern}{nearest(pattern, known)}")
+    return [
+        name
+        for name in checklist.checks
+        if (not select or any(fnmatch.fnmatchcase(name, pattern) for pattern in select))
+        and not any(fnmatch.fnmatchcase(name, pattern) for pattern in ignore)
+    ]
+
+
+def examine(check: Check, look: Look, given: Given) -> list[Finding]:
+    """The findings of one look. Raises whatever the check raises, and ValueError for findings of another id."""
+    findings = list(look.function(given))
+    for finding in findings:
+        if finding.check != check.id:
+            raise ValueError(f"{check.id} reported a finding of {finding.check}")
+    return findings
+
+
+def _judged(check: Check, given: Given) -> tuple[list[Finding], list[str], Crash | None]:
+    """Findings, why looks could not be taken, and the crash, if one was met."""
+    findings: list[Finding] = []
+    reasons: list[str] = []
+    for look in check.looks:
+        lacking = next(filter(None, map(given.lacks, look.needs)), None)
+        if lacking is not None:
+            reasons.append(lacking)
+            continue
+        try:
+            findings += examine(check, look, given)
+        except NotApplicable as reason:
+            reasons.append(str(reason))
+        except Exception as error:  # noqa: BLE001  the seam between the runner and a check: the others still run
+            line = " ".join(f"{type(error).__name__}: {error}".split())
+            return findings, reasons, Crash(check=check.id, line=line, traceback=traceback.format_exc())
+    return findings, reasons, None
+
+
+def _joined(reasons: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(reasons))
+
+
+def _sorted(findings: Iterable[Finding]) -> list[Finding]:
+    return sorted(findings, key=lambda f: (f.severity, f.check, f.file or "", f.line or 0, f.step or 0))
