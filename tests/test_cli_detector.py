@@ -474,6 +474,27 @@ def test_evaluate_scores_every_recording(brainbrr: Run, place: Path, trained: Pa
     assert text.out.splitlines()[0].split()[:4] == ["recording", "patient", "hours", "AUROC"]
 
 
+def test_evaluate_draws_into_a_folder_and_one_page(brainbrr: Run, place: Path, trained: Path, tmp_path: Path) -> None:
+    arguments = ["evaluate", trained / "checkpoints/last.pt", place / "corpus", "--cache-dir", place / "cache"]
+    arguments += ["--split", "dev", "--figures", tmp_path / "figures", "--html", tmp_path / "page.html"]
+    result = brainbrr(*arguments)
+    assert result.code == 0 and f"Wrote {tmp_path / 'page.html'}" in result.err
+    assert "last.pt on corpus, dev" in (tmp_path / "page.html").read_text()
+    assert (tmp_path / "figures/reliability.png").is_file()
+    refused = brainbrr(*arguments)
+    assert refused.code == 2 and "--force to overwrite" in refused.error
+    assert brainbrr(*arguments, "--force").code == 0
+
+
+def test_evaluate_chooses_thresholds_on_dev_where_there_is_one(brainbrr: Run, trained: Path, tmp_path: Path) -> None:
+    write_corpus(tmp_path / "c", patients=1, minutes=1, seizures=1, lookalikes=0, seed=3, splits=("dev", "eval"))
+    options = ["--cache-dir", tmp_path / "k", "--format", "json"]
+    arguments = ["evaluate", trained / "checkpoints/last.pt", tmp_path / "c", *options]
+    assert brainbrr(*arguments).document["pooled"]["threshold_source"] == "dev"
+    itself = brainbrr(*arguments, "--thresholds-from", "eval").document
+    assert itself["pooled"]["threshold_source"] == "these recordings"
+
+
 def test_evaluate_names_what_it_could_not_read(brainbrr: Run, trained: Path, tmp_path: Path) -> None:
     write_corpus(tmp_path / "c", patients=2, minutes=1, seizures=1, lookalikes=0, seed=3, splits=("eval",))
     name = truncate_a_recording(tmp_path / "c", "eval")

@@ -10,7 +10,7 @@ import click
 
 from brainbrr.cli.configuration import DEVICE, SET, resolve
 from brainbrr.terminal import progress, table
-from brainbrr_debug.main import emit, narrate, refuse_to_overwrite, result_options, wrote
+from brainbrr_debug.main import emit, narrate, refuse_to_overwrite, result_options, write, wrote
 
 
 @click.command()
@@ -24,6 +24,8 @@ from brainbrr_debug.main import emit, narrate, refuse_to_overwrite, result_optio
     help="Choose the thresholds on this split.  [default: dev for eval where DATA has it, else SPLIT itself]",
 )
 @click.option("--cache-dir", type=click.Path(path_type=Path), help="Cache of DATA.  [default: cache/evaluate-NAME]")
+@click.option("--figures", type=click.Path(path_type=Path), help="Also write the pictures into this folder.")
+@click.option("--html", type=click.Path(path_type=Path), help="Also write everything as one page.")
 @DEVICE
 @SET
 @result_options("text", "json")
@@ -34,6 +36,8 @@ def evaluate(
     split: str,
     thresholds_from: str | None,
     cache_dir: Path | None,
+    figures: Path | None,
+    html: Path | None,
     device: str | None,
     sets: tuple[str, ...],
     form: str,
@@ -49,7 +53,8 @@ def evaluate(
     from brainbrr.evaluation.events import NonFiniteOutput
     from brainbrr.evaluation.report import text
 
-    refuse_to_overwrite(output, force=force)
+    for path in (output, html, figures):
+        refuse_to_overwrite(path, force=force)
     detector, found = _detector(checkpoint, config, device, sets)
     if thresholds_from is None and split == "eval" and (data / "edf/dev").is_dir():
         thresholds_from = "dev"
@@ -72,7 +77,19 @@ def evaluate(
             return 1
     result = {"stopped": False, **document(report), "failed": failed}
     emit(result, text(report), form=form, output=output, force=force)
+    _draw(report, f"{checkpoint.name} on {data.resolve().name}, {split}", figures, html, force=force)
     return 0
+
+
+def _draw(report: Any, title: str, figures: Path | None, html: Path | None, *, force: bool) -> None:
+    from brainbrr.evaluation.evaluation_page import evaluation_page
+    from brainbrr.evaluation.figures import write_figures
+
+    if figures is not None:
+        write_figures(report, figures)
+        wrote(figures)
+    if html is not None:
+        write(html, evaluation_page(report, title), force=force)
 
 
 @click.command()

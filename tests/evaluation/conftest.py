@@ -39,7 +39,7 @@ class FakeRecording:
 MakeRecording = Callable[..., FakeRecording]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_recording() -> MakeRecording:
     """A recording whose first electrode is `trace` (N,), the logits of the `Echo` detector."""
 
@@ -59,6 +59,6 @@ class Echo(nn.Module):
         return signal[:, 0]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def echo() -> nn.Module:
     return Echo()
