@@ -6,6 +6,7 @@
     operation    the traced step                        operation
     component    every switch at its safe value         components
     alone        the component on its recorded input    sufficiency
+    sequence     runs from the seed                     sequence
     stable       other weights                          stability
     seconds      delta debugging over the signal        culprits
 
@@ -18,10 +19,11 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
-from brainbrr_debug.capture import CaptureContent, read_capture
+from brainbrr_debug.capture import CaptureContent, digest_of, read_capture, require_signal
 from brainbrr_debug.errors import CannotRunHere
 from brainbrr_debug.forward import forwarded
 from brainbrr_debug.questions.cause import Matrix, data_or_weights
@@ -29,15 +31,20 @@ from brainbrr_debug.questions.components import Components, repairs, which_compo
 from brainbrr_debug.questions.culprits import Culprits, described, which_samples
 from brainbrr_debug.questions.operation import Operation, which_operation
 from brainbrr_debug.questions.reality import Reality, is_it_real
+from brainbrr_debug.questions.sequence import Sequence, always_there
 from brainbrr_debug.questions.stability import Stability, is_it_stable
 from brainbrr_debug.questions.sufficiency import Alone, fails_alone
 from brainbrr_debug.records import Cause, Origin, Verdict, to_json
 from brainbrr_debug.sentence import disagreements, tell
 from brainbrr_debug.subject import Subject
-from brainbrr_debug.trial import captured_threads, load_captured_subject
+from brainbrr_debug.trial import load_captured_subject
+from brainbrr_debug.triallog import Bisected, TrialLog
+from brainbrr_debug.triallog import begin as begin_log
+from brainbrr_debug.triallog import resume as resume_log
 from brainbrr_debug.trials import OutOfBudget, Skipped, Trials, as_row
+from brainbrr_debug.workers import working
 
-QUESTIONS = ("real", "cause", "samples", "operation", "component", "alone", "stable", "seconds")
+QUESTIONS = ("real", "cause", "samples", "operation", "component", "alone", "sequence", "stable", "seconds")
 REPEATS = 3
 INITIALISATIONS = 8
 
@@ -52,6 +59,7 @@ class Answers:
     operation: Operation | None = None
     component: Components | None = None
     alone: Alone | None = None
+    sequence: Sequence | None = None
     stable: Stability | None = None
     unanswered: dict[str, str] = dataclasses.field(default_factory=dict)
 
@@ -77,32 +85,58 @@ def bisect(
     *,
     subject: Subject | None = None,
     budget_s: float | None = None,
+    timeout_s: float | None = None,
     log: Path | None = None,
+    resume: bool = False,
+    jobs: int = 1,
+    executor: Executor | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Verdict:
     """Ask every question about the captured step.
 
-    `subject` stands in for the one that the capture names; trials are appended to `log` as JSON lines; no trial begins
-    after `budget_s` seconds. Global random generators are left as they were. Raises CaptureError for a capture that
-    cannot be read, StateError for one that does not fit its subject, CannotRunHere where the step cannot be repeated.
+    Every trial runs in a process of its own, `jobs` at a time, or as many as `executor` takes; one that crashes, or is
+    not done after `timeout_s` seconds (None: many times what the first one took), is skipped. Only trials of a
+    `subject` that is given as an object, in place of the one that the capture names, run in this process.
+
+    No trial begins after `budget_s` seconds. Trials are written to `log`; with `resume` those that it holds already are
+    not run again, and without it a log that is there is moved aside. Global random generators are left as they were.
+
+    Raises CaptureError for a capture that cannot be read, TrialLogError for a log that is not this capture's,
+    CannotRunHere where the step cannot be repeated or the executor is broken.
     """
     started = time.monotonic()
     content = capture if isinstance(capture, CaptureContent) else read_capture(capture)
-    subject = load_captured_subject(content) if subject is None else subject
-    content = forwarded(content, subject)
-    trials = Trials(
-        content,
-        subject,
-        log=log,
-        deadline=None if budget_s is None else started + budget_s,
-        progress=progress,
-    )
-    answers = Answers()
-    with captured_threads(content):
+    require_signal(content)
+    found = load_captured_subject(content) if subject is None else subject
+    content = forwarded(content, found)
+    with working(content, subject=subject, jobs=jobs, executor=executor) as runner:
+        trials = Trials(
+            content,
+            found,
+            runner=runner,
+            log=None if log is None else _open(log, content, resume=resume, progress=progress),
+            deadline=None if budget_s is None else started + budget_s,
+            timeout_s=timeout_s,
+            progress=progress,
+        )
+        answers = Answers()
         _ask(trials, answers)
     if answers.real is not None and answers.real.skipped is not None:
         raise CannotRunHere(f"the captured step does not run here: {answers.real.skipped}")
     return _verdict(trials, answers, time.monotonic() - started)
+
+
+def _open(log: Path, content: CaptureContent, *, resume: bool, progress: Callable[[str], None]) -> TrialLog:
+    """The log, begun or gone on from, and what became of one that was there."""
+    about = Bisected(fingerprint=digest_of(content), step=content.step, subject=content.subject)
+    if not resume:
+        begun, moved = begin_log(log, about)
+        if moved is not None:
+            progress(f"{log} of an earlier bisection is now {moved.name}")
+        return begun
+    resumed, torn = resume_log(log, about)
+    progress(f"{len(resumed.answers)} trials from {log}{', its last line torn and left out' if torn else ''}")
+    return resumed
 
 
 def _ask(trials: Trials, answers: Answers) -> None:
@@ -130,6 +164,9 @@ def _ask(trials: Trials, answers: Answers) -> None:
     if component is not None:
         with _timed(answers, "alone"):
             answers.alone = fails_alone(trials, component)
+    if matrix is not None:
+        with _timed(answers, "sequence"):
+            answers.sequence = always_there(trials, oracles, matrix)
     with _timed(answers, "stable"):
         answers.stable = is_it_stable(
             trials, oracles, n=INITIALISATIONS, fresh=bool(fresh_fails), samples=samples, component=component
@@ -157,7 +194,7 @@ def _verdict(trials: Trials, answers: Answers, seconds: float) -> Verdict:
         component=answers.component.component if answers.component is not None else None,
         origin=answers.origin,
         samples=_samples(answers),
-        cause=_cause(answers),
+        cause=_cause(answers)[0],
         necessary=answers.necessary,
         sufficient=answers.sufficient,
         stable={"k": answers.stable.k, "n": answers.stable.n} if answers.stable is not None else {"k": 0, "n": 0},
@@ -179,13 +216,17 @@ def _samples(answers: Answers) -> tuple[dict[str, Any], ...]:
     return tuple(dict(row) for row in rows)
 
 
-def _cause(answers: Answers) -> Cause | None:
-    real = answers.real
+def _cause(answers: Answers) -> tuple[Cause | None, str]:
+    """The word for the cause, and its evidence."""
+    real, matrix, runs = answers.real, answers.cause, answers.sequence
+    found = runs if runs is not None and runs.skipped is None else matrix
+    word, evidence = (found.cause, found.evidence) if found is not None else (None, "")
     if real is not None and real.failed and (real.failed < real.of or not real.deterministic):
-        return "hardware"  # the same bits went in, and something else came out
-    if answers.samples is not None and answers.samples.necessary:
-        return "batch"  # the rest of it passes with these weights, whatever the healthy batch does
-    return answers.cause.cause if answers.cause is not None else None
+        return "hardware", evidence  # the same bits went in, and something else came out
+    if answers.samples is not None and answers.samples.necessary and word != "batch":
+        # the rest of it passes with these weights, whatever the healthy batch does
+        return "batch", "without the named samples the step passes"
+    return word, evidence
 
 
 def outcome(answers: Answers) -> str:
@@ -194,7 +235,7 @@ def outcome(answers: Answers) -> str:
     if real is not None and real.healthy:
         return "did-not-reproduce" if real.captured_bad else "healthy"
     named = answers.component is not None and answers.component.component is not None
-    return "verdict" if named or _cause(answers) is not None else "incomplete"
+    return "verdict" if named or _cause(answers)[0] is not None else "incomplete"
 
 
 def _details(trials: Trials, answers: Answers) -> dict[str, Any]:
@@ -220,10 +261,8 @@ def _details(trials: Trials, answers: Answers) -> dict[str, Any]:
     if answers.cause is not None:
         cells = {name: {"outcome": r.outcome, "reason": r.reason} for name, r in answers.cause.cells.items()}
         only = answers.cause.only_these_weights
-        evidence = answers.cause.evidence
-        if _cause(answers) == "batch" != answers.cause.cause:
-            evidence = "without the named samples the step passes"
-        details["cause"] = {"evidence": evidence, "only_these_weights": only, "cells": cells}
+        details["cause"] = {"evidence": _cause(answers)[1], "only_these_weights": only, "cells": cells}
+        details["sequence"] = answers.sequence
     if answers.samples is not None:
         found = answers.samples
         details["samples"] = {

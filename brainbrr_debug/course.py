@@ -29,7 +29,7 @@ class Course:
     weights and random numbers, the batches remain those of the run. `moved`: step `moved` gets the captured batch.
     `other_batch`: the captured step gets a healthy one, else the one that comes next. `reordered`: the first batch
     comes last of those before the captured step. `frozen`: updates before the captured step leave the parameters as
-    they are, as a learning rate of zero does. `rate` holds every learning rate there, `share` multiplies it.
+    they are, as a learning rate of zero does. No learning rate goes above `most`, `share` multiplies them.
     """
 
     until: int
@@ -39,7 +39,7 @@ class Course:
     other_batch: bool = False
     reordered: bool = False
     frozen: bool = False
-    rate: float | None = None
+    most: float | None = None
     share: float = 1.0
 
     def __call__(self, content: CaptureContent, subject: Subject) -> dict[str, Any]:
@@ -102,8 +102,10 @@ def _updates(course: Course, run: Run, rates: list[float], *, frozen: bool) -> I
         kept[:] = [group.get("lr") for group in optimizer.param_groups]
         parameters[:] = [p.detach().clone() for p in run.model.parameters()] if frozen else []
         for group, rate in zip(optimizer.param_groups, kept, strict=True):
-            if rate is not None and (course.rate is not None or course.share != 1):
-                group["lr"] = course.rate if course.rate is not None else rate * course.share
+            if rate is not None:
+                group["lr"] = rate * course.share if course.share != 1 else rate
+                if course.most is not None and not rate <= course.most:
+                    group["lr"] = course.most
         rates.append(max((float(rate) for rate in kept if rate is not None), default=0.0))
 
     def after(optimizer: torch.optim.Optimizer, *_: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from brainbrr_debug.records import Origin, Verdict
 
-_CAUSES = {
+CAUSES = {
     "batch": "the batch",
     "weights": "the weights",
     "optimizer": "the optimizer's state",
@@ -42,7 +42,7 @@ def tell(verdict: Verdict) -> str:
             "on something that no capture holds."
         )
     parts = [_where(verdict), _cause(verdict), _proof(verdict), _reproduced(verdict), _repair(verdict)]
-    parts += [f"{line[0].upper()}{line[1:]}." for line in details.get("disagreements", ())]
+    parts += [f"{_capital(line)}." for line in details.get("disagreements", ())]
     for reason, questions in _by_reason(details.get("unanswered", {})).items():
         parts.append(f"Not answered: {listed(questions)} ({reason}).")
     return " ".join(part for part in parts if part)
@@ -144,12 +144,18 @@ def _where(verdict: Verdict) -> str:
 
 def _cause(verdict: Verdict) -> str:
     evidence = verdict.details.get("cause", {}).get("evidence", "")
+    runs = verdict.details.get("sequence") or {}
+    told = f" {_capital(runs['told'])}." if runs.get("told") else ""
     if verdict.cause is None:
-        return f"The cause could not be told apart: {evidence}." if evidence else ""
-    word = _CAUSES[verdict.cause]
+        return f"The cause could not be told apart: {evidence}.{told}" if evidence else ""
+    word = CAUSES[verdict.cause]
     if verdict.samples:
         word = listed([sample_name(sample) for sample in verdict.samples]) + " of the batch"
-    return f"The cause is {word}{f' ({evidence})' if evidence else ''}."
+    return f"The cause is {word}{f' ({evidence})' if evidence else ''}.{told}"
+
+
+def _capital(line: str) -> str:
+    return line[:1].upper() + line[1:]
 
 
 def _proof(verdict: Verdict) -> str:

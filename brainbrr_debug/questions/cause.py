@@ -32,7 +32,6 @@ GROWTH = 10.0
 RESEEDED = (1, 2, 3)
 KINDS: tuple[Weights, ...] = ("before", "fresh", "after")
 
-NOT_TOLD = "the captured step does not fail by itself"
 FRESH_TELL = "fresh weights fail on this one and pass a healthy one"
 
 
@@ -148,11 +147,12 @@ def judge(
         damaged = f"{poisoned} was not finite when the step began: the damage is older than this step"
         innocent = not (fresh and fresh_healthy is False)
         return _proved(weights=damaged) if innocent else _proved(batch=FRESH_TELL, weights=damaged)
+    if not this:
+        return Matrix(proofs={}, cells={}, why_not="the captured step does not fail by itself")
     if reseeded_heals:
         return _proved(rng="the same batch and weights pass with other random numbers")
-    if not this or healthy is None:
-        why = "there is no healthy batch to compare with" if this else NOT_TOLD
-        return Matrix(proofs={}, cells={}, why_not=why)
+    if healthy is None:
+        return Matrix(proofs={}, cells={}, why_not="there is no healthy batch to compare with")
     if healthy and fresh and fresh_healthy is False:
         return _proved(batch=FRESH_TELL, **{carried: also})
     if healthy and fresh and fresh_healthy:
