@@ -41,8 +41,12 @@ from brainbrr.training.loop import Trainer
 from brainbrr.training.observer import Unobserved
 from brainbrr.training.setup import as_batch, build_setup, choose_device, new_detector, window_batches
 from brainbrr_debug.capture import read_capture
+from brainbrr_debug.checks.given import Given
 from brainbrr_debug.main import exit_code
 from brainbrr_debug.rundir import RunDir
+from brainbrr_debug.triage.baseline import Baseline
+from brainbrr_debug.triage.checklist import default_checklist
+from brainbrr_debug.triage.run import triage
 
 SMALL_GRAPH = {"n_layers": 1, "edge_mamba_layers": 1, "edge_mamba_d_model": 4, "edge_mamba_headdim": 4}
 BASE: dict[str, Any] = {
@@ -186,6 +190,15 @@ def loaders(bench: Bench, config: Config) -> Any:
         patch.setattr(WindowBatch, "pin_memory", pinned)
         list(window_batches(config, dataset, 0))
     return built
+
+
+def triaged(bench: Bench, config: Config) -> Any:
+    """What triage says of it."""
+    path = bench.folder() / "config.yaml"
+    path.write_text(config.model_dump_json(), encoding="utf-8")
+    wanted = ["config.bounds_agree", "config.drift"]
+    found = triage(Given(config=path), default_checklist(), wanted, Baseline(entries={}))
+    return [finding.message for finding in found.findings], sorted(found.not_applicable)
 
 
 def corpus(bench: Bench, config: Config) -> Any:
@@ -467,6 +480,8 @@ CASES: dict[str, Case] = {
     "experiment.output_dir": Case(value="results", look=command),
     "experiment.tensorboard": Case(value=True, look=command),
     "experiment.progress": Case(value=False, look=command),
+    "experiment.purpose": Case(value="smoke", look=triaged),
+    "experiment.expects": Case(value=["config.bounds_agree"], look=triaged, given={"experiment.purpose": "incident"}),
     "watch.enabled": Case(value=False, look=command),
     "watch.sentinel": Case(value=True, look=incident, given=SHORT),
     "watch.healthy_batches": Case(value=2, look=incident, given=SHORT),

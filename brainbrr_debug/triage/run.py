@@ -58,7 +58,7 @@ def triage(given: Given, checklist: Checklist, wanted: Sequence[str], baseline: 
     crashes: list[Crash] = []
     ran: list[str] = []
     skipped: dict[str, str] = {}
-    for check in (CHECKS[name] for name in wanted):
+    for check in map(load().__getitem__, wanted):
         findings, reasons, crash = _judged(check, given)
         severity = checklist.checks[check.id]
         found += [f if severity is None else dataclasses.replace(f, severity=severity) for f in findings]
