@@ -57,7 +57,7 @@ class Certificate:
         criteria = [
             line
             for c in self.criteria
-            for line in (row(_MARKS[c.passed], c.name, c.measured), row("", f"required: {c.required}"))
+            for line in (row(_MARKS[c.passed], f"{c.name:<12}", c.measured), row("", f"required: {c.required}"))
         ]
         return "\n".join(
             [

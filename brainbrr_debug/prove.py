@@ -13,10 +13,8 @@ The first criterion that fails ends the training.
 
 from __future__ import annotations
 
-import contextlib
 import time
-import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from brainbrr_debug.capture import CaptureContent
 from brainbrr_debug.certificate import NAME, Certificate, Criterion
@@ -25,10 +23,10 @@ from brainbrr_debug.errors import CannotRunHere
 from brainbrr_debug.judge import NonFiniteStep
 from brainbrr_debug.probes.alterations import Alteration
 from brainbrr_debug.questions.switched_off import hiding, returning
+from brainbrr_debug.recipe import breakdowns
 from brainbrr_debug.records import dumps
 from brainbrr_debug.rng import preserved
 from brainbrr_debug.rundir import atomic_write
-from brainbrr_debug.trial import one_line
 from brainbrr_debug.witness import Plan, Step, Witness
 
 STEPS = 500
@@ -59,7 +57,7 @@ def prove(
     """
     started = time.monotonic()
     proof = _Proof(plan, deadline, progress)
-    with preserved(), _breakdowns(plan.name):
+    with preserved(), breakdowns(plan.recipe.name):
         proof.hold(content)
     failed = next((c for c in proof.criteria if c.passed is False), None)
     hidden = () if failed is None else proof.hidden(failed)
@@ -67,9 +65,9 @@ def prove(
         granted=failed is None,
         hides=bool(hidden),
         reason=_granted(proof) if failed is None else _refused(failed, hidden),
-        subject=plan.name,
-        seed=plan.seed,
-        changes=dict(plan.changes),
+        subject=plan.recipe.name,
+        seed=plan.recipe.seed,
+        changes=dict(plan.recipe.changes),
         steps=proof.done,
         of=plan.steps,
         criteria=tuple(proof.criteria),
@@ -114,7 +112,7 @@ class _Proof:
         """What would have kept this failure from showing: what acted, else what the subject says would have."""
         if failed.name not in ("finite", "untouched"):
             return ()
-        return hiding(self.plan) or (("what made them so",) if self._altered else ())
+        return hiding(self.plan.recipe) or (("what made them so",) if self._altered else ())
 
     def _train(self, witness: Witness, ongoing: Sequence[Criterial]) -> Criterion | None:
         """All steps; the criterion that failed, if one did."""
@@ -134,7 +132,7 @@ class _Proof:
             return Criterion(name="finite", required=FINITE, passed=False, measured=measured, evidence=evidence)
         if self.done < self.plan.steps:
             raise CannotRunHere(
-                f"{self.plan.name}: its batches end after {self.done} of {self.plan.steps} steps, and a new run has "
+                f"the batches end after {self.done} of {self.plan.steps} steps, and a new run has "
                 "none either; expected batches that can be drawn again"
             )
         return None
@@ -143,20 +141,6 @@ class _Proof:
         if step.number % SHOWN == 0 or self.done == self.plan.steps:
             rate = f"lr {step.rates[0]:.3g}" if step.rates else ""
             self._progress(f"step {self.done:>6}/{self.plan.steps}  loss {step.loss:<10.4g}  {rate}".rstrip())
-
-
-@contextlib.contextmanager
-def _breakdowns(name: str) -> Iterator[None]:
-    """What a subject raises for other reasons than numbers is that it cannot run here."""
-    try:
-        yield
-    except (RuntimeError, TypeError, AttributeError, LookupError, ArithmeticError, ValueError, OSError) as error:
-        if type(error).__module__.startswith("brainbrr"):
-            raise  # says for itself what is wrong
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        raise CannotRunHere(
-            f"{name} breaks down, and not over a number: {one_line(error)} ({frame.filename}:{frame.lineno})"
-        ) from error
 
 
 def _granted(proof: _Proof) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -14,12 +14,13 @@ from brainbrr_debug.baseline import Baseline
 from brainbrr_debug.probes.alterations import Alteration, Alterations
 from brainbrr_debug.probes.gradients import Expected, schedule
 from brainbrr_debug.questions.culprits import ask_subject
+from brainbrr_debug.recipe import Recipe
 from brainbrr_debug.rng import preserved
 from brainbrr_debug.rundir import RunDir
 from brainbrr_debug.samples import batch_size
 from brainbrr_debug.scaling import find_scaler
 from brainbrr_debug.snapshot import Identities
-from brainbrr_debug.subject import Batch, Run, Subject, grouped, plain_step, set_rates
+from brainbrr_debug.subject import Batch, Run, grouped, plain_step, set_rates
 from brainbrr_debug.tensors import copied
 from brainbrr_debug.watch import Watch
 
@@ -29,14 +30,10 @@ SAMPLED = 50
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What is trained: `subject` under `changes` from `seed`, for `steps`; the rest is what a capture says of it."""
+    """`recipe` for `steps`, written into `run_dir` (None: nowhere)."""
 
-    subject: Subject
-    name: str
-    seed: int
+    recipe: Recipe
     steps: int
-    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     run_dir: RunDir | None = None
 
 
@@ -57,7 +54,7 @@ class Step:
 
 
 class Witness:
-    """A training of `plan`; `steps` runs it. Raises NonFiniteStep as the watch does, under policy "stop".
+    """A training as planned; `steps` runs it. Raises NonFiniteStep as the watch does, under policy "stop".
 
     `early` and `late` keep what the first and the last `compared` steps were scored on. `passes` counts those over the
     batches, `inputs` are those of the first step and of the last.
@@ -65,7 +62,7 @@ class Witness:
 
     def __init__(self, plan: Plan, *, compared: int) -> None:
         self.plan = plan
-        self.run: Run = plan.subject.build(plan.seed, dict(plan.changes))
+        self.run: Run = plan.recipe.build()
         self.early, self.late = (Baseline(self.run.loss_fn, compared * self.run.accumulate) for _ in range(2))
         self.passes = 0
         self.inputs: list[tuple[Any, ...]] = []
@@ -82,14 +79,14 @@ class Witness:
 
     def steps(self) -> Iterator[Step]:
         """Each step once it is done, up to the last of the plan."""
-        plan, run = self.plan, self.run
+        plan, run, recipe = self.plan, self.run, self.plan.recipe
         watch = Watch(
             run.model,
             run.optimizer,
             plan.run_dir,
-            subject=plan.name,
-            config=plan.config,
-            seed=plan.seed,
+            subject=recipe.repeated_as,
+            config=recipe.config,
+            seed=recipe.seed,
             extra_state=run.extra_state,
             loss_fn=run.loss_fn,
             every=SAMPLED,
@@ -155,12 +152,12 @@ class Witness:
             new = place is None
             if new:
                 with preserved():
-                    source = self.plan.subject.build(self.plan.seed, dict(self.plan.changes))
+                    source = self.plan.recipe.build()
 
     def _identities(self, place: int, batches: tuple[Batch, ...]) -> Callable[[], Identities]:
         first = place * len(batches)
         return lambda: [
-            [ask_subject(self.plan.subject, first + index, sample) for sample in range(batch_size(batch) or 0)]
+            [ask_subject(self.plan.recipe.subject, first + index, sample) for sample in range(batch_size(batch) or 0)]
             for index, batch in enumerate(batches)
         ]
 
