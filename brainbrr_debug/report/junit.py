@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
+from brainbrr_debug.report.characters import legal
 from brainbrr_debug.sentence import nearby
-
-_ILLEGAL = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What no XML document may hold, escaped or not."""
 
 
 def junit(
@@ -31,15 +28,15 @@ def junit(
         found.setdefault(str(row["check"]), []).append(row)
     skips, errors = dict(map(_reason, not_applicable)), dict(map(_reason, crashed))
     root = ElementTree.Element("testsuites")
-    cases = ElementTree.SubElement(root, "testsuite", name=_legal(suite))
+    cases = ElementTree.SubElement(root, "testsuite", name=legal(suite))
     for name in sorted(found.keys() | skips.keys() | errors.keys()):
-        case = ElementTree.SubElement(cases, "testcase", classname=_legal(suite), name=_legal(name))
+        case = ElementTree.SubElement(cases, "testcase", classname=legal(suite), name=legal(name))
         if name in errors:
             case.append(_element("error", errors[name], "crashed", found.get(name, ())))
         elif found.get(name):
             case.append(_failure(found[name]))
         elif name in skips:
-            ElementTree.SubElement(case, "skipped", message=_legal(skips[name]))
+            ElementTree.SubElement(case, "skipped", message=legal(skips[name]))
     kinds = {"failures": "failure", "errors": "error", "skipped": "skipped"}
     for element in (root, cases):
         element.set("tests", str(len(cases)))
@@ -57,8 +54,8 @@ def _failure(rows: Sequence[Mapping[str, Any]]) -> ElementTree.Element:
 
 
 def _element(tag: str, message: str, kind: str, rows: Iterable[Mapping[str, Any]]) -> ElementTree.Element:
-    element = ElementTree.Element(tag, message=_legal(message), type=kind)
-    element.text = _legal("\n\n".join("\n".join(_lines(row)) for row in rows)) or None
+    element = ElementTree.Element(tag, message=legal(message), type=kind)
+    element.text = legal("\n\n".join("\n".join(_lines(row)) for row in rows)) or None
     return element
 
 
@@ -72,7 +69,3 @@ def _lines(row: Mapping[str, Any]) -> Iterable[str]:
 def _reason(line: str) -> tuple[str, str]:
     name, _, reason = line.partition(":")
     return name.strip(), reason.strip() or line
-
-
-def _legal(text: str) -> str:
-    return _ILLEGAL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
+from brainbrr_debug.report.elements import document, folded, section, table
 from brainbrr_debug.report.spectrum_plot import STYLE, Bar, levels, scatter
 from brainbrr_debug.report.spectrum_text import (
     HEADS,
@@ -20,7 +21,6 @@ from brainbrr_debug.report.spectrum_text import (
     rows_of,
     summary,
 )
-from brainbrr_debug.report.style import CSS
 from brainbrr_debug.sentence import sample_name
 
 if TYPE_CHECKING:
@@ -40,12 +40,7 @@ def spectrum_page(spectrum: Spectrum) -> str:
     body = [f"<h1>{title}</h1>", f'<p class="dim">{escape(spectrum.capture)}</p>']
     body.append(f'<p class="verdict{fine}">{escape(_headline(spectrum))}</p>')
     body += _degenerate(spectrum, rows) + _drawings(rows) + _table(rows)
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"/>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"/>'
-        f"<title>{title}</title><style>{escape(CSS + STYLE, quote=False)}</style></head>\n"
-        "<body>\n" + "\n".join(body) + "\n</body></html>\n"
-    )
+    return document(title, body, style=STYLE)
 
 
 def _headline(spectrum: Spectrum) -> str:
@@ -68,7 +63,7 @@ def _degenerate(spectrum: Spectrum, rows: Sequence[Row]) -> list[str]:
         known = spectrum.identity(each.call, matrix)
         sample = "" if matrix.sample is None else sample_name({"index": matrix.sample, **known})
         lines.append([each.call.name, place(each.call), sample, reason(each.call, matrix)])
-    return ["<section><h2>Degenerate</h2>", _rows(("operation", "where", "sample", "why"), lines), "</section>"]
+    return [section("Degenerate", _rows(("operation", "where", "sample", "why"), lines))]
 
 
 def _drawings(rows: Sequence[Row]) -> list[str]:
@@ -79,7 +74,7 @@ def _drawings(rows: Sequence[Row]) -> list[str]:
     parts = []
     for here in itertools.islice(places.values(), DRAWN):
         first = here[0].call
-        parts += [f"<section><h2>{escape(first.name)} in {escape(place(first))}</h2>", *_plots(here), "</section>"]
+        parts.append(section(f"{first.name} in {place(first)}", *_plots(here)))
     if len(places) > DRAWN:
         parts.append(f'<p class="dim">{counted(len(places) - DRAWN, "place")} no worse than these: not drawn.</p>')
     return parts
@@ -122,12 +117,8 @@ def _table(rows: Sequence[Row]) -> list[str]:
     note = f'<p class="dim">{len(rows) - ROWS} rows more in --format json.</p>' if len(rows) > ROWS else ""
     heads = (*HEADS, "gradient", "verdict")
     body = _rows(heads, [[*line[: len(HEADS)], *line[-2:]] for line in shown])
-    return [
-        f"<section><h2>All matrices</h2><details><summary>{len(rows)} rows</summary>{body}{note}</details></section>"
-    ]
+    return [section("All matrices", folded(f"{len(rows)} rows", body, note))]
 
 
 def _rows(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    top = "".join(f"<th>{escape(head)}</th>" for head in heads)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in line) + "</tr>" for line in lines)
-    return f'<div class="wide"><table class="rows"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+    return table(heads, ([escape(cell) for cell in line] for line in lines))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from html import escape
 
 from brainbrr_debug.report.chart import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH
+from brainbrr_debug.report.figure import cross, figure, line, text
 
 FLOOR, CEILING = -18, 18
 """Powers of ten at which zero and infinity are drawn."""
@@ -23,10 +23,11 @@ class Bar:
     bad: bool
 
 
+SHAPES = {"worst": "■", "healthy": "●"}
 STYLE = """
 svg polyline { fill: none; stroke-width: 1.8; } svg .span { stroke: var(--curve); opacity: .5; }
 svg polyline.worst { stroke: var(--bad); } svg polyline.healthy { stroke: var(--curve); }
-svg circle.worst, svg text.worst { fill: var(--bad); } svg circle.healthy, svg text.healthy { fill: var(--curve); }
+svg rect.worst, svg text.worst { fill: var(--bad); } svg circle.healthy, svg text.healthy { fill: var(--curve); }
 """
 
 
@@ -42,26 +43,25 @@ def scatter(title: str, bars: Sequence[Bar], *, limit: float, low: bool) -> str:
         return TOP + (HEIGHT - TOP - BOTTOM) * (top - power) / (top - bottom)
 
     parts = [_power_line(power, y(power)) for power in range(bottom, top + 1, max(1, math.ceil((top - bottom) / 6)))]
-    every = max(1, math.ceil(len(bars) / 24))
+    every = max(1, math.ceil(len(bars) / 16))
     for place, bar in enumerate(bars):
         x = LEFT + step * (place + 0.5)
         if place % every == 0:
-            parts.append(_text(x, HEIGHT - 10, bar.label, "middle"))
+            parts.append(text(x, HEIGHT - 6, bar.label, anchor="middle"))
         if bar.worst is None or bar.best is None:
-            parts.append(_text(x, HEIGHT - BOTTOM - 4, "?", "middle"))
+            parts.append(text(x, HEIGHT - BOTTOM - 4, "?", anchor="middle"))
             continue
         worst, best = y(_power(bar.worst)), y(_power(bar.best))
-        parts.append(f'<line class="span" x1="{x:.1f}" y1="{worst:.1f}" x2="{x:.1f}" y2="{best:.1f}"/>')
-        parts.append(_cross(x, worst) if bar.bad else f'<circle class="point" cx="{x:.1f}" cy="{worst:.1f}" r="3"/>')
+        parts.append(line(x, worst, x, best, kind="span"))
+        parts.append(cross(x, worst) if bar.bad else f'<circle class="point" cx="{x:.1f}" cy="{worst:.1f}" r="3"/>')
     height = y(_power(limit))
-    parts.append(f'<line class="mark" x1="{LEFT}" y1="{height:.1f}" x2="{WIDTH - RIGHT}" y2="{height:.1f}"/>')
-    parts.append(
-        f'<text class="mark" x="{WIDTH - RIGHT}" y="{height - 4:.1f}" text-anchor="end">limit {limit:.2g}</text>'
-    )
-    parts.append(_text(LEFT - 6, HEIGHT - 10, "sample", "end"))
+    parts.append(line(LEFT, height, WIDTH - RIGHT, height, kind="mark"))
+    parts.append(text(WIDTH - RIGHT, height - 4, f"limit {limit:.2g}", anchor="end", kind="mark"))
+    parts.append(text(LEFT - 16, HEIGHT - 6, "sample", anchor="end"))
     crossed = sum(bar.bad for bar in bars)
     side = "below" if low else "above"
-    return _figure(title, f"{title}: {crossed} of {len(bars)} degenerate, at or {side} the limit {limit:.2g}", parts)
+    told = f"{crossed} of {len(bars)} degenerate, at or {side} the limit {limit:.2g}"
+    return figure(title, told, parts, width=WIDTH, height=HEIGHT)
 
 
 def levels(title: str, worst: Sequence[float], best: Sequence[float]) -> str:
@@ -77,16 +77,17 @@ def levels(title: str, worst: Sequence[float], best: Sequence[float]) -> str:
         return TOP + (HEIGHT - TOP - BOTTOM) * (1 - value) / (1 - bottom)
 
     parts = [_level(value, y(value)) for value in (-1.0, -0.5, 0.0, 0.5, 1.0) if value >= bottom]
-    parts += [_text(x(rank), HEIGHT - 10, str(rank), "middle") for rank in range(0, n, -(-n // 24))]
-    parts.append(_text(LEFT - 6, HEIGHT - 10, "rank", "end"))
+    parts += [text(x(rank), HEIGHT - 6, str(rank), anchor="middle") for rank in range(0, n, -(-n // 20))]
+    parts.append(text(LEFT - 16, HEIGHT - 6, "rank", anchor="end"))
     for place, kind in enumerate(kind for _, kind in reversed(curves)):
-        parts.append(f'<text class="{kind}" x="{WIDTH - RIGHT - 48 * place}" y="14" text-anchor="end">{kind}</text>')
+        parts.append(text(WIDTH - RIGHT - 62 * place, 16, f"{SHAPES[kind]} {kind}", anchor="end", kind=kind))
     for values, kind in curves:
         points = [(x(rank), y(value)) for rank, value in enumerate(values)]
         line = " ".join(f"{a:.1f},{b:.1f}" for a, b in points)
         parts.append(f'<polyline class="{kind}" points="{line}"/>')
-        parts += [f'<circle class="{kind}" cx="{a:.1f}" cy="{b:.1f}" r="3"/>' for a, b in points]
-    return _figure(title, f"{title}, each over its own largest magnitude", parts)
+        parts += [_marker(a, b, kind) for a, b in points]
+    told = f"{n} values by rank, each matrix over its own largest magnitude"
+    return figure(title, told, parts, width=WIDTH, height=HEIGHT)
 
 
 def _scaled(values: Sequence[float]) -> list[float]:
@@ -94,9 +95,14 @@ def _scaled(values: Sequence[float]) -> list[float]:
     return [value / largest for value in values]
 
 
+def _marker(x: float, y: float, kind: str) -> str:
+    if kind == "worst":
+        return f'<rect class="worst" x="{x - 3:.1f}" y="{y - 3:.1f}" width="6" height="6"/>'
+    return f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>'
+
+
 def _level(value: float, y: float) -> str:
-    grid = f'<line class="grid" x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}"/>'
-    return grid + _text(LEFT - 6, y + 4, f"{value:g}", "end")
+    return line(LEFT, y, WIDTH - RIGHT, y, kind="grid") + text(LEFT - 5, y + 4, f"{value:g}", anchor="end")
 
 
 def _power(value: float) -> float:
@@ -107,18 +113,4 @@ def _power(value: float) -> float:
 
 def _power_line(power: int, y: float) -> str:
     name = {FLOOR: "0", CEILING: "∞"}.get(power, f"1e{power}")
-    grid = f'<line class="grid" x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}"/>'
-    return grid + _text(LEFT - 6, y + 4, name, "end")
-
-
-def _text(x: float, y: float, text: str, anchor: str) -> str:
-    return f'<text class="tick" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
-
-
-def _cross(x: float, y: float) -> str:
-    return f'<path class="bad" d="M{x - 4:.1f} {y - 4:.1f}l8 8m-8 0l8 -8"/>'
-
-
-def _figure(title: str, told: str, parts: Sequence[str]) -> str:
-    head = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(told)}">'
-    return f'{head}<text x="{LEFT}" y="14" class="title">{escape(title)}</text>{"".join(parts)}</svg>'
+    return line(LEFT, y, WIDTH - RIGHT, y, kind="grid") + text(LEFT - 5, y + 4, name, anchor="end")

@@ -13,10 +13,12 @@ import pytest
 from brainbrr_debug.bisect import bisect
 from brainbrr_debug.capture import write_capture
 from brainbrr_debug.records import Finding, Reading, Severity, dumps
-from brainbrr_debug.report.chart import _ticks, chart
+from brainbrr_debug.report.chart import chart
+from brainbrr_debug.report.curves import Point, curves, first_abnormal
+from brainbrr_debug.report.figure import ticks
 from brainbrr_debug.report.html import page
 from brainbrr_debug.report.machine import document
-from brainbrr_debug.report.material import Material, Point, curves, first_abnormal, gather
+from brainbrr_debug.report.material import Material, gather
 from brainbrr_debug.report.text import columns, environment_text, origin_text, run_text, verdict_rich, verdict_text
 from brainbrr_debug.rerun import run_until_harm
 from brainbrr_debug.rundir import RunDir, RunDirError
@@ -53,7 +55,7 @@ def test_the_page_is_well_formed(html):
     tree = ElementTree.fromstring(html.removeprefix("<!DOCTYPE html>\n"))
     assert tree.tag == "html"
     HTMLParser().feed(html)
-    assert len(tree.findall(".//svg")) == 3
+    assert len(tree.findall(".//svg")) == 4
 
 
 def test_the_page_is_the_same_bytes_again(run, html):
@@ -71,8 +73,9 @@ def test_the_page_needs_no_network_and_no_script(html):
 
 def test_the_page_says_what_was_found(html):
     for words in (
-        "linalg_eigh", "graph.pe", "night.edf", "Weights × batch", "graph.gradient=detached", "only hides",
-        "first abnormal: step 3", "brainbrr-debug replay captures/000003.h5", "re-initialisations", "cpu_capability",
+        "linalg_eigh", "graph.pe", "night.edf", "Is it the data or the weights?", "graph.gradient=detached",
+        "only hides", "first abnormal: step 3", "brainbrr-debug replay captures/000003.h5", "re-initialisations",
+        "cpu_capability",
     ):  # fmt: skip
         assert words in html
     assert "tie--" in html  # the run's name
@@ -174,9 +177,9 @@ def test_any_values_can_be_drawn(values):
 
 @pytest.mark.parametrize(("first", "last"), [(0, 0), (0, 9), (3, 61), (0, 500), (999, 123456)])
 def test_ticks_are_few_and_within(first, last):
-    ticks = _ticks(first, last)
-    assert len(ticks) <= 11
-    assert all(first <= tick <= last for tick in ticks)
+    found = ticks(first, last)
+    assert len(found) <= 11
+    assert all(first <= tick <= last for tick in found)
 
 
 def test_columns_are_aligned_and_nothing_is_cut():
@@ -191,5 +194,8 @@ def test_a_file_that_is_no_verdict_is_named(tmp_path):
     with pytest.raises(RunDirError, match=r"000000\.json: cannot be read"):
         gather(run)
     (run.verdicts / "000000.json").write_text("[]")
-    with pytest.raises(RunDirError, match="is no verdict"):
+    with pytest.raises(RunDirError, match=r"000000\.json: holds a list, expected an object"):
+        gather(run)
+    (run.verdicts / "000000.json").write_text("{}")
+    with pytest.raises(RunDirError, match=r"000000\.json: is no verdict"):
         gather(run)

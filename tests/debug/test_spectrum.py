@@ -21,6 +21,7 @@ from brainbrr_debug.cli import cli
 from brainbrr_debug.errors import CannotRunHere
 from brainbrr_debug.main import exit_code
 from brainbrr_debug.matrices import Call, Limits, Matrix
+from brainbrr_debug.report.chart import HEIGHT
 from brainbrr_debug.report.spectrum_page import DRAWN, spectrum_page
 from brainbrr_debug.report.spectrum_plot import Bar, levels, scatter
 from brainbrr_debug.report.spectrum_text import ROWS, spectrum_text
@@ -343,5 +344,6 @@ def test_what_is_degenerate_is_crossed_and_what_is_not_finite_has_no_dot() -> No
 def test_levels_of_one_matrix_of_negative_values_and_of_zeros() -> None:
     for worst, best in (((-2.0, 1.0), ()), ((0.0, 0.0), (1.0, 2.0)), ((3.0,), (1.0,))):
         svg = levels("values", worst, best)
-        assert svg.count("<circle") == len(worst) + len(best)
-        assert all(0 <= y <= 190 for kind in ("worst", "healthy") for y in heights(svg, kind))
+        assert (svg.count("<rect"), svg.count("<circle")) == (len(worst), len(best))
+        marks = [float(y) for y in re.findall(r'<(?:rect|circle) [^>]*\bc?y="([-\d.]+)"', svg)]
+        assert len(marks) == len(worst) + len(best) and all(0 <= y <= HEIGHT for y in marks)
