@@ -14,6 +14,7 @@ import click
 
 from brainbrr_debug.errors import EXIT_BAD, EXIT_CANNOT_TELL, EXIT_GOOD
 from brainbrr_debug.main import GIT_BISECT, emit, narrate, refuse_to_overwrite, result_options, wrote
+from brainbrr_debug.prove_command import prove
 from brainbrr_debug.triage.command import triage
 
 if TYPE_CHECKING:
@@ -132,7 +133,6 @@ def bisect(
         try:
             verdict = ask(
                 found.content,
-                subject=found.subject,
                 budget_s=seconds(budget) if budget else None,
                 log=log,
                 progress=_silent if quiet else narrate,
@@ -233,6 +233,7 @@ def env(form: str, output: Path | None, force: bool) -> int:
     return EXIT_GOOD
 
 
+cli.add_command(prove)
 cli.add_command(triage)
 
 
