@@ -184,8 +184,23 @@ def _document(content: CaptureContent) -> tuple[dict[str, Any], list[tuple[str, 
     return {"plain": plain, "trees": trees, **records}, writer.tensors
 
 
+def digest_of(content: CaptureContent) -> str:
+    """What a capture of `content` is known by: the same text for the same content, wherever it is written."""
+    document, tensors = _document(content)
+    table = [_row(index, name, x)[0] for index, (name, x) in enumerate(tensors)]
+    return _digest(dumps({**document, "tensors": table}).encode())
+
+
 def _store(group: Any, index: int, name: str, x: Tensor) -> dict[str, Any]:
     """Write one tensor and return its row of the table."""
+    row, data = _row(index, name, x)
+    if "dataset" in row:
+        group.create_dataset(row["dataset"], data=data.view(_element(x.dtype)))
+    return row
+
+
+def _row(index: int, name: str, x: Tensor) -> tuple[dict[str, Any], np.ndarray[Any, Any]]:
+    """A tensor's row of the table, and its bytes."""
     data = to_bytes(x)
     row: dict[str, Any] = {
         "dtype": str(x.dtype).removeprefix("torch."),
@@ -193,10 +208,9 @@ def _store(group: Any, index: int, name: str, x: Tensor) -> dict[str, Any]:
         "stride": list(x.stride()),
     }
     if data.size <= INLINE:
-        return {**row, "bytes": data.tobytes().hex()}
+        return {**row, "bytes": data.tobytes().hex()}, data
     place = f"{index:05d} " + name.replace("/", ".")
-    group.create_dataset(place, data=data.view(_element(x.dtype)))
-    return {**row, "dataset": place, "crc": zlib.crc32(data.data)}
+    return {**row, "dataset": place, "crc": zlib.crc32(data.data)}, data
 
 
 def _element(dtype: torch.dtype) -> np.dtype[Any]:

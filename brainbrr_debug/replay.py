@@ -13,9 +13,10 @@ from brainbrr_debug.errors import CannotRunHere, UsageError
 from brainbrr_debug.questions.reality import TOLERANCE, Reality, is_it_real
 from brainbrr_debug.records import SCHEMA, to_json
 from brainbrr_debug.report.text import row
-from brainbrr_debug.target import captured_subject
-from brainbrr_debug.trial import captured_threads
+from brainbrr_debug.target import named
+from brainbrr_debug.trial import load_captured_subject
 from brainbrr_debug.trials import Trials, as_row
+from brainbrr_debug.workers import working
 
 Word = Literal["healthy", "failed again", "did-not-reproduce"]
 
@@ -91,15 +92,17 @@ def replay_capture(
     """Repeat the captured step.
 
     A captured failure of which no repeat fails "did not reproduce", unless something was changed on purpose: the
-    device, the precision, or (`code_may_differ`) the code; then the step is healthy now. Raises CaptureError for a
+    device, the precision, or (`code_may_differ`) the code; then the step is healthy now. Code that may differ may also
+    crash or hang, and is repeated in processes of its own. Raises CaptureError for a
     file that is no capture, UsageError for no device, CannotRunHere where the step cannot be run: why, and in what the
     environment differs.
     """
-    content = read_capture(path)
+    content = named(read_capture(path), subject)
     if device is not None:
         _require_device(device)
-    trials = Trials(content, captured_subject(content, subject))
-    with captured_threads(content):
+    found = load_captured_subject(content)
+    with working(content, subject=None if code_may_differ else found) as runner:
+        trials = Trials(content, found, runner=runner)
         real = is_it_real(trials, times=times, device=device, dtype=dtype)
     if real.skipped is not None:
         apart = f"; since the capture: {'; '.join(real.differences)}" if real.differences else ""

@@ -19,9 +19,29 @@ from brainbrr_debug.rng import RngState
 from brainbrr_debug.samples import batch_size
 from brainbrr_debug.spectral import THRESHOLD
 from brainbrr_debug.subject import Batch, Run, Subject, plain_step
-from brainbrr_debug.target import captured_subject
-from brainbrr_debug.trial import Trial, captured_threads, caused_by_nonfinite, one_line, prepare
-from brainbrr_debug.trials import FAILURES
+from brainbrr_debug.target import named
+from brainbrr_debug.training_state import StateError
+from brainbrr_debug.trial import (
+    Trial,
+    captured_threads,
+    caused_by_nonfinite,
+    load_captured_subject,
+    one_line,
+    prepare,
+)
+
+FAILURES = (
+    RuntimeError,
+    ValueError,
+    TypeError,
+    ArithmeticError,
+    LookupError,
+    AttributeError,
+    AssertionError,
+    OSError,
+    StateError,
+)
+"""What a step that does not run here may raise."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +108,8 @@ def spectrum_of(path: Path, *, subject: str | None = None) -> Spectrum:
 
     Raises CaptureError for a file that is no capture, CannotRunHere where the step cannot be run.
     """
-    content = read_capture(path)
-    found = captured_subject(content, subject)
+    content = named(read_capture(path), subject)
+    found = load_captured_subject(content)
     generators = RngState.take()
     try:
         with captured_threads(content):

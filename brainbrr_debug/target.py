@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import re
-import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from brainbrr_debug.capture import CaptureContent, read_capture, write_capture
-from brainbrr_debug.errors import CannotRunHere, UsageError
+from brainbrr_debug.errors import UsageError
 from brainbrr_debug.forward import forwarded
 from brainbrr_debug.questions.components import captured_value
+from brainbrr_debug.recipe import CONFIG_SUBJECT, assignments, breakdowns, changed, config_subject, read_config
 from brainbrr_debug.records import SCHEMA, Origin, Verdict
 from brainbrr_debug.rerun import run_until_harm
 from brainbrr_debug.rundir import RunDir, RunDirError
 from brainbrr_debug.subject import Subject, load_subject
-from brainbrr_debug.trial import Trial, captured_threads, load_captured_subject, one_line, prepare
+from brainbrr_debug.trial import Trial, captured_threads, load_captured_subject, prepare
 
-CONFIG_SUBJECT = "brainbrr_debug.subjects.brainbrr:DetectorSubject"
 RUNS = Path("runs")
 
 
@@ -68,7 +66,7 @@ def resolve(
     """
     path = Path(target)
     if path.is_dir():
-        path = _first_capture(path, narrate)
+        path = first_capture(path, narrate)
     if path.suffix in (".yaml", ".yml") and path.is_file():
         return _run_config(path, sets, seed, max_steps, keep, narrate)
     if sets:
@@ -79,15 +77,15 @@ def resolve(
                 f"{target}: no such file; expected a capture (.h5), a run directory, a configuration (.yaml) or "
                 "package.module:attribute"
             )
-        content = read_capture(path)
-        subject = captured_subject(content, subject_name)
+        content = named(read_capture(path), subject_name)
+        subject = load_captured_subject(content)
         return Target(content=forwarded(content, subject), subject=subject, run=_run_of(path))
     return _run_subject(load_subject(target), target, {}, seed or 0, max_steps, keep, narrate)
 
 
-def captured_subject(content: CaptureContent, name: str | None) -> Subject:
-    """The subject named by the person, else by the capture."""
-    return load_captured_subject(dataclasses.replace(content, subject=name) if name else content)
+def named(content: CaptureContent, subject: str | None) -> CaptureContent:
+    """The content with the subject that a person named, else with its own."""
+    return dataclasses.replace(content, subject=subject) if subject else content
 
 
 def trace(target: Target) -> Traced:
@@ -139,24 +137,8 @@ def _run_config(
     keep: bool,
     narrate: Callable[[str], None],
 ) -> Target:
-    import yaml
-
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{path}: cannot be read as YAML: {one_line(error)}") from error
-    if not isinstance(values, dict):
-        raise UsageError(f"{path}: holds a {type(values).__name__}; expected a mapping of sections")
-    for assignment in sets:
-        key, equals, value = assignment.partition("=")
-        if not equals:
-            raise UsageError(f"--set {assignment}: expected KEY=VALUE")
-        _set(values, key, yaml.safe_load(value))
-    module, _, attribute = CONFIG_SUBJECT.partition(":")
-    try:
-        subject: Subject = getattr(importlib.import_module(module), attribute).from_config(values)
-    except ImportError as error:
-        raise CannotRunHere(f"{path}: the detector is not installed ({error}); pip install 'brainbrr[eeg]'") from error
+    values = changed(read_config(path), assignments("--set", sets))
+    subject = config_subject(values, path)
     chosen = captured_value(values, "experiment.seed", 0) if seed is None else seed
     return _run_subject(subject, CONFIG_SUBJECT, values, int(chosen), max_steps, keep, narrate)
 
@@ -170,15 +152,8 @@ def _run_subject(
     keep: bool,
     narrate: Callable[[str], None],
 ) -> Target:
-    try:
+    with breakdowns(name):
         rerun = run_until_harm(subject, name, seed=seed, max_steps=max_steps, config=config, progress=narrate)
-    except (RuntimeError, TypeError, AttributeError, LookupError, ArithmeticError, ValueError, OSError) as error:
-        if type(error).__module__.startswith("brainbrr"):
-            raise  # says for itself what is wrong
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        raise CannotRunHere(
-            f"{name} breaks down, and not over a number: {one_line(error)} ({frame.filename}:{frame.lineno})"
-        ) from error
     run = None
     if keep and rerun.content is not None:
         run = RunDir.create(RUNS, name.rpartition(":")[2])
@@ -190,16 +165,7 @@ def _run_subject(
     return Target(content=rerun.content, subject=subject, run=run, steps=rerun.steps)
 
 
-def _set(values: dict[str, Any], key: str, value: Any) -> None:
-    *sections, last = key.split(".")
-    for section in sections:
-        values = values.setdefault(section, {})
-        if not isinstance(values, dict):
-            raise UsageError(f"--set {key}: {section} is a value and no section")
-    values[last] = value
-
-
-def _first_capture(path: Path, narrate: Callable[[str], None]) -> Path:
+def first_capture(path: Path, narrate: Callable[[str], None]) -> Path:
     """Of a run that went on, the capture nearest to the cause; of a run of many ranks, that of the first with one."""
     folders = [path, *sorted(path.glob("rank-[0-9]*"))]
     captures = [capture for folder in folders for capture in RunDir.open(folder).list_captures()]

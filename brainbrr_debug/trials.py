@@ -1,6 +1,7 @@
 """The trials of one bisection: run, counted, logged, and stopped when the time is up.
 
-An answer is kept by what was asked: a second question that needs the same trial gets it for nothing.
+An answer is kept by what was asked: a second question that needs the same trial gets it for nothing, and so does a
+bisection that goes on from its log.
 """
 
 from __future__ import annotations
@@ -9,17 +10,24 @@ import dataclasses
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from brainbrr_debug.capture import CaptureContent
-from brainbrr_debug.jobs import Answer, Job, Observe, key_of, perform
+from brainbrr_debug.jobs import Answer, Job, Observe, key_of
 from brainbrr_debug.observation import Observation
 from brainbrr_debug.oracle import Judgement, Oracle
-from brainbrr_debug.records import Outcome, dumps, from_json
+from brainbrr_debug.records import Outcome, from_json
 from brainbrr_debug.subject import Subject
 from brainbrr_debug.trial import Trial
+from brainbrr_debug.triallog import TrialLog
+from brainbrr_debug.workers import Here, Pending, Runner
+
+FLOOR_S, FIRST_S = 60.0, 600.0
+"""A trial may always take so long, and the first one, of which nothing is known, so long."""
+MULTIPLE = 20.0
+"""A trial may take so many times as long as the first one did."""
+LONGER = 10.0
+"""What is no trial (a trace, a run from the seed) may take so many times as long as one."""
 
 
 class OutOfBudget(Exception):
@@ -47,32 +55,12 @@ class Result:
         return {Outcome.BAD: True, Outcome.GOOD: False}.get(self.outcome)
 
 
-class Runner(Protocol):
-    """Where jobs are done, `width` at a time."""
-
-    width: int
-
-    def submit(self, job: Job) -> Future[Answer]:
-        """Begin the job."""
-
-
-class Here:
-    """Jobs done in this process, one after the other; a crash is the end of it, and nothing stops a hang."""
-
-    width = 1
-
-    def __init__(self, content: CaptureContent, subject: Subject) -> None:
-        self._content, self._subject = content, subject
-
-    def submit(self, job: Job) -> Future[Answer]:
-        """Do the job at once."""
-        done: Future[Answer] = Future()
-        done.set_result(perform(job, self._content, self._subject))
-        return done
-
-
 class Trials:
-    """Runs trials of one capture, counts them, logs them, and stops when the time is up."""
+    """Runs trials of one capture, counts them, logs them, and stops when the time is up.
+
+    `runner` does the jobs (None: in this process, with `subject`), none longer than `timeout_s` (None: by what the
+    first one took). `expected` is a guess of how many trials it will be in all; 0: none was made.
+    """
 
     def __init__(
         self,
@@ -80,17 +68,21 @@ class Trials:
         subject: Subject,
         *,
         runner: Runner | None = None,
-        log: Path | None = None,
+        log: TrialLog | None = None,
         deadline: float | None = None,
+        timeout_s: float | None = None,
         progress: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.content, self.subject = content, subject
         self.results: list[Result] = []
         self.count = 0
+        self.expected = 0
         self._runner: Runner = Here(content, subject) if runner is None else runner
         self._log, self._deadline, self._progress = log, deadline, progress
+        self._timeout_s = timeout_s
         self._asked: set[str] = set()
-        self._seen: dict[str, Answer] = {}
+        logged = log.answers if log is not None else {}
+        self._seen = {key: from_json(Answer, answer) for key, answer in logged.items()}
         self._observations: dict[str, Observation] = {}
 
     def ask(self, question: str, trial: Trial, oracle: Oracle) -> Result:
@@ -111,7 +103,7 @@ class Trials:
         if self._is_new(job):
             name = type(job).__name__
             outcome, reason = ("skip", answer.skipped) if answer.skipped is not None else ("done", "")
-            self._progress(f"{self.count:>3}  {question:<11} {name:<60} {outcome:<5} {reason}".rstrip())
+            self._narrate(question, name, outcome, reason or "")
             row = {"question": question, "changes": {"job": name}, "outcome": outcome, "reason": reason}
             self._write(job, answer, row)
         if answer.skipped is not None:
@@ -129,22 +121,33 @@ class Trials:
     def _answers(self, jobs: Sequence[Job]) -> Iterator[Answer]:
         """The answers in the order of the jobs; nothing is begun after the deadline. Raises OutOfBudget."""
         unseen = {key_of(job): job for job in jobs if key_of(job) not in self._seen}
-        running: dict[str, Future[Answer]] = {}
+        running: dict[str, Pending] = {}
         for key in map(key_of, jobs):
             if key not in self._seen:
                 self._begin(unseen, running)
                 if key not in running:
                     raise OutOfBudget
-                self._seen[key] = running.pop(key).result()
+                self._seen[key] = running.pop(key)()
             yield self._seen[key]
 
-    def _begin(self, unseen: dict[str, Job], running: dict[str, Future[Answer]]) -> None:
+    def _begin(self, unseen: dict[str, Job], running: dict[str, Pending]) -> None:
         """Begin as many jobs as there are workers, while there is time."""
         while unseen and len(running) < self._runner.width:
             if self._deadline is not None and time.monotonic() > self._deadline:
                 return
             key = next(iter(unseen))
-            running[key] = self._runner.submit(unseen.pop(key))
+            job = unseen.pop(key)
+            running[key] = self._runner.submit(job, self._limit(job))
+
+    def _limit(self, job: Job) -> float:
+        """So many seconds may the job take: a generous multiple of what a trial takes."""
+        if self._timeout_s is not None:
+            return self._timeout_s
+        trial = next((answer.seconds for answer in self._seen.values() if answer.skipped is None), None)
+        if trial is None:
+            return FIRST_S
+        limit = max(FLOOR_S, MULTIPLE * trial)
+        return limit if isinstance(job, Observe) else LONGER * limit
 
     def _judge(self, question: str, trial: Trial, oracle: Oracle, answer: Answer) -> Result:
         seen = self.observation(trial)
@@ -161,7 +164,7 @@ class Trials:
         )
         self.results.append(result)
         changes = ", ".join(f"{key}={_short(value)}" for key, value in trial.changes().items()) or "as captured"
-        self._progress(f"{self.count:>3}  {question:<11} {changes:<60} {result.outcome:<5} {result.reason}")
+        self._narrate(question, changes, result.outcome, result.reason)
         if new:
             self._write(Observe(trial=trial), answer, as_row(result))
         return result
@@ -173,11 +176,14 @@ class Trials:
         self.count += new
         return new
 
+    def _narrate(self, question: str, changes: str, outcome: str, reason: str) -> None:
+        count = f"{self.count:>3}" + (f" of about {max(self.expected, self.count)}" if self.expected else "")
+        self._progress(f"{count}  {question:<11} {changes:<60} {outcome:<5} {reason}".rstrip())
+
     def _write(self, job: Job, answer: Answer, row: Mapping[str, Any]) -> None:
-        if self._log is not None:
+        if self._log is not None and key_of(job) not in self._log.answers:
             line = {"trial": self.count, **row, "seconds": round(answer.seconds, 3)}
-            with self._log.open("a", encoding="utf-8") as file:
-                file.write(dumps(line) + "\n")
+            self._log.append({**line, "key": key_of(job), "answer": answer})
 
 
 def as_row(result: Result) -> dict[str, Any]:

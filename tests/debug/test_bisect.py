@@ -29,7 +29,7 @@ def tie():
 
 @pytest.fixture(scope="module")
 def verdict(tie):
-    return bisect(tie)
+    return bisect(tie, subject=toy.TieSubject())
 
 
 def test_the_verdict_names_component_operation_and_sample(verdict):
@@ -135,7 +135,7 @@ def test_the_first_step_finds_its_healthy_batch_later():
 
 def test_without_a_healthy_batch_samples_are_dropped_instead(tie):
     alone = dataclasses.replace(tie, healthy_micro_batches=None)
-    verdict = bisect(alone)
+    verdict = bisect(alone, subject=toy.TieSubject())
     assert [s["index"] for s in verdict.samples] == [2]
     assert verdict.necessary is True
     assert verdict.cause == "batch"
@@ -146,7 +146,7 @@ def test_a_healthy_batch_that_fails_too_is_not_put_in_anybodys_place(tie):
     silent = torch.zeros_like(tie.healthy_micro_batches[0][0][0])
     silent[1:] = tie.healthy_micro_batches[0][0][0][1:]
     both = dataclasses.replace(tie, healthy_micro_batches=(((silent,), tie.healthy_micro_batches[0][1]),))
-    verdict = bisect(both)
+    verdict = bisect(both, subject=toy.TieSubject())
     assert [s["index"] for s in verdict.samples] == [2]
     assert verdict.details["samples"]["replaced"] is False
 
@@ -222,7 +222,7 @@ def test_a_healthy_captured_step_is_said_to_be_healthy(tie):
         expected={},
     )
     expected = observe(healthy, toy.TieSubject(), Trial()).fingerprint
-    verdict = bisect(dataclasses.replace(healthy, expected=dict(expected)))
+    verdict = bisect(dataclasses.replace(healthy, expected=dict(expected)), subject=toy.TieSubject())
     assert verdict.origin.healthy
     assert verdict.details["outcome"] == "healthy"
     assert verdict.sentence == "Step 3 is healthy: 3 of 3 repeats are finite."
@@ -252,7 +252,7 @@ def test_repeats_that_differ_are_blamed_on_hardware(tie):
 
 
 def test_time_that_runs_out_leaves_questions_open(tie):
-    verdict = bisect(tie, budget_s=0.0)
+    verdict = bisect(tie, subject=toy.TieSubject(), budget_s=0.0)
     assert verdict.trials == 0
     assert verdict.details["outcome"] == "incomplete"
     assert "Not answered: real (the time ran out)." in verdict.sentence
@@ -275,7 +275,7 @@ def test_a_model_of_another_shape_cannot_run_here(tie):
 def test_global_generators_are_left_alone(tie):
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    bisect(tie, budget_s=0.3)
+    bisect(tie, subject=toy.TieSubject(), budget_s=0.3)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -283,7 +283,7 @@ def test_every_new_trial_is_logged(tie, tmp_path):
     import json
 
     log = tmp_path / "bisect.jsonl"
-    verdict = bisect(tie, log=log)
+    verdict = bisect(tie, subject=toy.TieSubject(), log=log)
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert len(lines) <= verdict.trials
     assert {"trial", "question", "changes", "outcome", "reason"} <= lines[0].keys()
