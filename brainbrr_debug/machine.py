@@ -38,17 +38,13 @@ class Parity:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Machine:
-    """`cuda_built`: the CUDA that torch was built for; `driver`: of the kernel module, where there is one.
-
-    `precision` holds the flags that let float32 be computed with fewer bits, as they are now.
-    """
+    """`cuda_built`: the CUDA that torch was built for; `driver`: of the kernel module, where there is one."""
 
     packages: Mapping[str, str]
     cuda_built: str | None
     driver: str | None
     gpus: tuple[Gpu, ...]
     processors: int
-    precision: Mapping[str, object]
     variables: Mapping[str, str]
 
 
@@ -67,15 +63,18 @@ def describe_machine() -> Machine:
         driver=_driver(),
         gpus=tuple(gpus),
         processors=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-        precision={
-            "torch.get_float32_matmul_precision()": torch.get_float32_matmul_precision(),
-            "torch.backends.cudnn.allow_tf32": torch.backends.cudnn.allow_tf32,
-            "torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction": (
-                torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction
-            ),
-        },
         variables=dict(os.environ),
     )
+
+
+def float32_flags() -> dict[str, object]:
+    """What lets float32 be computed with fewer bits, as it is set now in this process."""
+    import torch
+
+    return {
+        "torch.get_float32_matmul_precision()": torch.get_float32_matmul_precision(),
+        "torch.backends.cudnn.allow_tf32": torch.backends.cudnn.allow_tf32,
+    }
 
 
 def importable(module: str) -> bool:

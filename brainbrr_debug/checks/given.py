@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from brainbrr_debug.checks.source.index import Source
     from brainbrr_debug.facts import ConfigFacts, Corner, Schedule
-    from brainbrr_debug.machine import Machine
+    from brainbrr_debug.machine import Machine, Parity
 
 Need = Literal["environment", "config", "cache", "checkpoint", "model", "run", "source", "smoke"]
 
@@ -67,6 +67,21 @@ class Given:
         from brainbrr_debug.machine import describe_machine
 
         return self.known["machine"] if "machine" in self.known else describe_machine()
+
+    @functools.cached_property
+    def parities(self) -> tuple[Parity, ...]:
+        """Each fused kernel that can run here, used and compared with its reference."""
+        from brainbrr_debug.subjects.kernels import parities
+
+        return self.known["parities"] if "parities" in self.known else parities()
+
+    @functools.cached_property
+    def precision(self) -> Mapping[str, object]:
+        """The flags that let float32 be computed with fewer bits, once everything is imported that training imports."""
+        import brainbrr_debug.subjects.kernels  # noqa: F401
+        from brainbrr_debug.machine import float32_flags
+
+        return self.known["precision"] if "precision" in self.known else float32_flags()
 
     @functools.cached_property
     def config_facts(self) -> ConfigFacts:

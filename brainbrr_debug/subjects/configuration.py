@@ -19,6 +19,7 @@ from brainbrr_debug.yamlfile import YamlFile, read_yaml
 EXPAND = 2  # of Mamba-2
 PAIRS = len(ELECTRODES) * (len(ELECTRODES) - 1) // 2
 WIDTHS = {"v3": (64, 8), "v2": (512, 64)}  # d_model and headdim where the configuration leaves them open
+SEQUENCES = {"v3": len(ELECTRODES), "v2": 1}  # a window, in the stream of the electrodes
 LEAST_CHUNK = 32  # steps; the fused kernels are never given fewer
 TRIAL = (
     "data.cache_dir", "data.limit_files", "training.checkpoint_interval", "training.early_stopping", "training.epochs",
@@ -107,20 +108,22 @@ def _space(key: str, d_model: int, headdim: int) -> StateSpace:
 
 
 def _kernels(config: Config) -> Iterator[KernelIndex]:
-    """B·C·T indices of the scan's chunk matrices, where the fused kernels may run."""
-    model, batch = config.model, config.training.batch_size
+    """What the scan of mamba_ssm counts into, where it may run: its chunk matrices, and its input."""
+    model, windows = config.model, config.training.batch_size
     if config.experiment.device == "cpu" or model.mamba.backend not in ("auto", "mamba_ssm"):
         return
     steps = math.ceil(round(config.data.window_size * SAMPLING_RATE) / model.tcn.stride_down)
     chunk = max(LEAST_CHUNK, 1 << (model.mamba.chunk_size - 1).bit_length())
-    streams = {"model.mamba": {"v3": len(ELECTRODES), "v2": 1}.get(model.architecture, 0)}
-    if model.architecture == "v3" and model.graph.enabled and model.graph.edge_mamba_layers:
-        streams["model.graph.edge_mamba"] = PAIRS
-    for name, sequences in streams.items():
-        if sequences and (model.mamba.enabled or name != "model.mamba"):
-            factors = {"sequences a window": sequences, "windows": batch, "chunks": math.ceil(steps / chunk)}
+    for space in _spaces(config):
+        edges = space.key.startswith("model.graph")
+        counts = {"sequences a window": PAIRS if edges else SEQUENCES[model.architecture], "windows": windows}
+        matrices = {"chunks": math.ceil(steps / chunk), "steps of a chunk squared": chunk * chunk}
+        states = model.graph.edge_mamba_d_state if edges else model.mamba.d_state
+        inner = space.d_model * space.expand
+        channels = {"steps": steps, "channels": 2 * inner + 2 * states + inner // space.headdim}
+        for name, factors in (("chunk matrices", matrices), ("input of the scan", channels)):
             yield KernelIndex(
-                name=name, factors={**factors, "steps of a chunk": chunk, "steps of a chunk again": chunk}
+                name=f"{space.key.removesuffix('headdim').rstrip('._')}: {name}", factors=counts | factors
             )
 
 

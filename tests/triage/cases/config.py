@@ -43,7 +43,6 @@ def machine(*gpus: Gpu, **changes: Any) -> Machine:
         "driver": "570.1" if gpus else None,
         "gpus": gpus,
         "processors": 8,
-        "precision": {},
         "variables": {},
     }
     return Machine(**values | changes)
