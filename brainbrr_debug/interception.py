@@ -23,7 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from brainbrr_debug.conjugates import lazy_conjugates
 from brainbrr_debug.factorization import OPERATIONS, Operation, facts_of
-from brainbrr_debug.matrices import Call, Limits, Matrix
+from brainbrr_debug.matrices import DRAWN, Call, Limits, Matrix
 from brainbrr_debug.measurement import Facts
 from brainbrr_debug.quantities import OUTSIDE_SITE
 from brainbrr_debug.spectral import THRESHOLD, condition_limit, error_limit, multiplicities, sample_of, wide
@@ -191,7 +191,8 @@ def _finished(seen: _Seen, *, fatal: bool) -> Call:
     given = {name: wide(x) if isinstance(x, Tensor) else x for name, x in seen.given.items()}
     found = None if seen.found is None else tuple(map(wide, seen.found))
     facts, finite = facts_of(seen.operation, given, found, torch.finfo(dtype).eps)
-    shape = tuple(seen.operation.matrix(given).shape)
+    matrices = seen.operation.matrix(given)
+    shape = tuple(matrices.shape)
     order = max(shape[-2:])
     limits = Limits(gap=THRESHOLD, condition=condition_limit(dtype, order), error=error_limit(dtype, order))
     call = Call(
@@ -213,7 +214,14 @@ def _finished(seen: _Seen, *, fatal: bool) -> Call:
     values = facts.values.reshape(-1, facts.values.shape[-1])
     named = (("worst", call.worst), ("best", call.best))
     spectra = {name: tuple(_real(values[matrix.index]).tolist()) for name, matrix in named if matrix.finite}
-    return dataclasses.replace(call, spectra=spectra)
+    return dataclasses.replace(call, spectra=spectra, entries=_entries(matrices, call.worst))
+
+
+def _entries(matrices: Tensor, worst: Matrix) -> tuple[tuple[float, ...], ...]:
+    rows, columns = matrices.shape[-2:]
+    if rows != columns or rows > DRAWN or matrices.is_complex() or not worst.finite:
+        return ()
+    return tuple(tuple(row) for row in matrices.reshape(-1, rows, columns)[worst.index].tolist())
 
 
 def _matrices(seen: _Seen, facts: Facts, finite: Tensor, limits: Limits, *, fatal: bool) -> tuple[Matrix, ...]:

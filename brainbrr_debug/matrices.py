@@ -6,6 +6,9 @@ import dataclasses
 import math
 from collections.abc import Mapping
 
+DRAWN = 64
+"""A matrix of a larger order is no graph that anybody could look at."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -58,7 +61,8 @@ class Call:
     `gradient` names the results that a gradient came back through; `divided_by_gaps` says that vectors are among them.
     `function` is the custom autograd Function that made the call, if one did: what its backward does cannot be told.
     `recomputed` says that this was the second forward pass of a checkpointed activation. `spectra` holds the values
-    (real ones; magnitudes of complex ones) of the worst and of the best matrix.
+    (real ones; magnitudes of complex ones) of the worst and of the best matrix, `entries` the rows of the worst one
+    where that is square, real, finite and of an order of `DRAWN` at most.
     """
 
     op: str
@@ -75,6 +79,7 @@ class Call:
     recomputed: bool
     matrices: tuple[Matrix, ...]
     spectra: Mapping[str, tuple[float, ...]]
+    entries: tuple[tuple[float, ...], ...] = ()
 
     @property
     def worst(self) -> Matrix:

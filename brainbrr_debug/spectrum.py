@@ -113,14 +113,15 @@ def spectrum_of(path: Path, *, subject: str | None = None) -> Spectrum:
     generators = RngState.take()
     try:
         with captured_threads(content):
-            return _measured(str(path), content, found)
+            return measured(str(path), content, found)
     except FAILURES as error:
         raise CannotRunHere(f"{path}: the captured step does not run here: {one_line(error)}") from error
     finally:
         generators.restore()
 
 
-def _measured(name: str, content: CaptureContent, subject: Subject) -> Spectrum:
+def measured(name: str, content: CaptureContent, subject: Subject) -> Spectrum:
+    """The captured step, done once here and now; generators and threads are the caller's to keep."""
     run, batches, _ = prepare(content, subject, Trial())
     samples = [batch_size(batch) for batch in batches]
     interception = Interception(run.model, samples, frozenset({_play.__code__}))

@@ -13,12 +13,14 @@ from brainbrr.data.dataset import WindowDataset
 from brainbrr.training.optim import learning_rate_factor
 from brainbrr.training.setup import as_batch, build_setup, epoch_windows, planned_steps, window_batches
 from brainbrr_debug.subject import Batch, Run, Schedule, Switch
+from brainbrr_debug.subjects.electrodes import PLACES
 
 
 class DetectorSubject:
     """The detector, its optimizer and its training step, as one configuration describes them."""
 
     channels = ELECTRODES  # names for the second axis of an input, in verdicts
+    places = PLACES  # of the channels on a head, in pictures
 
     def __init__(self, config: Config) -> None:
         self.config = config
