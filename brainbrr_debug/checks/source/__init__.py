@@ -1,0 +1,1 @@
+"""Checks over the text of a repository: its source is parsed, never imported or run. Imports no torch."""

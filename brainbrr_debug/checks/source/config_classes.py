@@ -1,0 +1,102 @@
+"""The classes of a repository that hold configuration: dataclasses, pydantic, attrs, named tuples; and their fields."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+
+from brainbrr_debug.checks.source.index import PythonFile, Source, dotted
+
+_NAMED = re.compile(
+    r"(Config|Configs|Configuration|Cfg|Args|Arguments|Settings|Options|Opts|Params|Parameters|H[Pp]arams)$"
+)
+_FOLDER = re.compile(r"(^|/)(configs?|configuration|settings)(/|\.py$)|_config\.py$")
+_BASES = {"BaseModel", "BaseSettings", "NamedTuple", "Struct"}
+_DECORATORS = {"dataclass", "define", "frozen", "mutable", "attrs", "s", "pydantic_dataclass"}
+_CLASS_LEVEL = {"ClassVar", "PrivateAttr"}
+_INHERITED_FROM_OUTSIDE = {"TrainingArguments", "PretrainedConfig", "Protocol", "TypedDict"}
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class ConfigClass:
+    """One configuration class: its fields with the line of each, and the names of the classes it inherits from."""
+
+    name: str
+    file: PythonFile
+    node: ast.ClassDef
+    fields: Mapping[str, int]
+    bases: tuple[str, ...]
+
+
+class ConfigClasses:
+    """All of them, and who is related to whom."""
+
+    def __init__(self, source: Source) -> None:
+        self._all = [(file, node) for file in source.program for node in file.of(ast.ClassDef)]
+        self.bases: dict[str, set[str]] = {}
+        for _, node in self._all:
+            self.bases.setdefault(node.name, set()).update(_base_names(node))
+
+    @cached_property
+    def classes(self) -> list[ConfigClass]:
+        """The configuration classes of the program; tests have none."""
+        return [c for file, node in self._all if (c := self._config(file, node)) is not None and c.fields]
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """Their names."""
+        return frozenset(c.name for c in self.classes)
+
+    def related(self, name: str, other: str) -> bool:
+        """Whether one of the two classes is the other, or inherits from it."""
+        return name == other or other in self.above(name) or name in self.above(other)
+
+    def above(self, name: str) -> set[str]:
+        """Every class that `name` inherits from, by name."""
+        seen: set[str] = set()
+        waiting = [name]
+        while waiting:
+            for base in self.bases.get(waiting.pop(), ()):
+                if base not in seen:
+                    seen.add(base)
+                    waiting.append(base)
+        return seen
+
+    def _config(self, file: PythonFile, node: ast.ClassDef) -> ConfigClass | None:
+        above = self.above(node.name)
+        if not (_NAMED.search(node.name) or _FOLDER.search(file.path)) or above & _INHERITED_FROM_OUTSIDE:
+            return None
+        declares = any(_decorates(d) for d in node.decorator_list) or bool(above & _BASES)
+        if not declares:
+            return None
+        return ConfigClass(
+            name=node.name,
+            file=file,
+            node=node,
+            fields=dict(_fields(node)),
+            bases=tuple(_base_names(node)),
+        )
+
+
+def _base_names(node: ast.ClassDef) -> Iterator[str]:
+    for base in node.bases:
+        name = dotted(base.value if isinstance(base, ast.Subscript) else base)
+        if name:
+            yield name.rpartition(".")[2]
+
+
+def _decorates(decorator: ast.expr) -> bool:
+    name = dotted(decorator.func if isinstance(decorator, ast.Call) else decorator)
+    return name.rpartition(".")[2] in _DECORATORS
+
+
+def _fields(node: ast.ClassDef) -> Iterator[tuple[str, int]]:
+    for statement in node.body:
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            name = statement.target.id
+            kept = name == "model_config" or name.startswith("_")
+            if not kept and not any(word in ast.unparse(statement.annotation) for word in _CLASS_LEVEL):
+                yield name, statement.lineno
