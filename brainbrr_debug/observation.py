@@ -41,6 +41,7 @@ class Observation:
 
     `losses` follow the micro-batches; `output_nan` and `output_inf` count elements; `state_nonfinite` names parameters,
     buffers and optimizer states that ended the step non-finite, but for infinities that a buffer or a state began with;
+    `jump` is the largest factor by which the step made a parameter's largest number grow, that of `jumped`.
     `discarded` says that a loss scaler threw the update away, which is no harm. `fingerprint` is what a repeat must
     reproduce, None when the step did not get as far as its gradients. `error` is the exception that a non-finite value
     caused, `notes` what a switch did to the weights.
@@ -54,6 +55,8 @@ class Observation:
     gradients: int = 0
     gradients_nonfinite: tuple[str, ...] = ()
     state_nonfinite: tuple[str, ...] = ()
+    jump: float = 1.0
+    jumped: str = ""
     discarded: bool = False
     decompositions: tuple[Decomposition, ...] = ()
     fingerprint: Mapping[str, Any] | None = None

@@ -27,6 +27,10 @@ TIE = 1e-10
 """A relative gap at or below this, in float64, is a tie: far below what float32 makes of one by rounding."""
 
 
+JUMP = 100.0
+"""No update of a healthy run makes the numbers of a parameter so many times as large."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
     """Good, bad or skip, and why in words."""
@@ -61,13 +65,20 @@ def harm(seen: Observation, *, outputs: bool = False) -> Judgement:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Harm:
-    """The oracle `harm`, as data that another process can be sent."""
+    """The oracle `harm`, as data that another process can be sent.
+
+    With `jump`, what makes the numbers of a parameter so many times as large is bad, too.
+    """
 
     outputs: bool = False
+    jump: float | None = None
 
     def __call__(self, seen: Observation) -> Judgement:
         """See `harm`."""
-        return harm(seen, outputs=self.outputs)
+        told = harm(seen, outputs=self.outputs)
+        if self.jump is not None and told.outcome is Outcome.GOOD and seen.jump >= self.jump:
+            return _bad(f"the update makes {seen.jumped} {seen.jump:.3g} times as large")
+        return told
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +126,8 @@ def choose(finding: Finding | None, baseline: Observation) -> Oracles:
     stated = finding.evidence.get("threshold") if finding is not None and "gap" in finding.check else None
     threshold = float(stated) if stated is not None else THRESHOLD
     objected = finding.evidence.get("nonfinite", ()) if finding is not None else ()
-    judge = Harm(outputs="logits" in objected)
+    jump = finding.evidence.get("jump") if finding is not None else None
+    judge = Harm(outputs="logits" in objected, jump=jump)
     exact = threshold if stated is not None else TIE
     return Oracles(
         harm=judge,

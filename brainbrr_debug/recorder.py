@@ -10,6 +10,7 @@ from typing import Any, Self
 import torch
 
 from brainbrr_debug.fingerprint import fingerprint
+from brainbrr_debug.jumps import largest_jump, magnitudes
 from brainbrr_debug.observation import Decomposition, Observation
 from brainbrr_debug.probes.decompositions import Call, Decompositions
 from brainbrr_debug.probes.ledger import Ledger
@@ -35,6 +36,7 @@ class Recorder:
         self._fingerprint: Mapping[str, Any] | None = None
         self._on_purpose: set[str] = set()
         self._before: dict[str, torch.Tensor] = {}
+        self._magnitudes: dict[str, float] = {}
 
     def __enter__(self) -> Self:
         damage = {name for name, _ in self._run.model.named_parameters()} | set(self._damaged)
@@ -42,6 +44,7 @@ class Recorder:
         self._on_purpose = {name for name, x in _state(self._run) if name not in damage and finiteness(x).inf}
         if _scales(self._run):
             self._before = {name: p.detach().clone() for name, p in self._run.model.named_parameters()}
+        self._magnitudes = magnitudes(self._run.model)
         self._decompositions.attach(lambda function: function)
         self._decompositions.step = 0
         return self
@@ -76,6 +79,7 @@ class Recorder:
         print_ = self._fingerprint or {"gradients": {}, "gradient_norm": math.nan}
         gradients = {name: found for name, found in print_["gradients"].items() if found is not None}
         nonfinite = tuple(name for name, found in gradients.items() if found["nan"] or found["inf"])
+        jump, jumped = largest_jump(self._magnitudes, magnitudes(self._run.model))
         ended = [(name, tensor) for name, tensor in _state(self._run) if name not in self._on_purpose]
         return Observation(
             losses=tuple(float(loss) for loss in self._losses),
@@ -86,6 +90,8 @@ class Recorder:
             gradients=len(gradients),
             gradients_nonfinite=nonfinite,
             state_nonfinite=tuple(name for name, tensor in ended if not finiteness(tensor).finite),
+            jump=jump,
+            jumped=jumped,
             discarded=bool(nonfinite) and bool(self._before) and self._unchanged(),
             decompositions=tuple(self._read(call) for call in self._decompositions.calls),
             fingerprint=self._fingerprint,

@@ -160,8 +160,8 @@ def _capture(
         ),
         micro_batches=start.batches,
         healthy_micro_batches=None if healthy is None else healthy[1],
-        identities=_identities(subject, step, start.batches),
-        healthy_identities=() if healthy is None else _identities(subject, *healthy),
+        identities=identities_of(subject, step, start.batches),
+        healthy_identities=() if healthy is None else identities_of(subject, *healthy),
         model_state=start.state.model,
         optimizer_state=start.state.optimizer,
         extra_state=start.state.extra,
@@ -171,7 +171,8 @@ def _capture(
     )
 
 
-def _identities(subject: Subject, step: int, batches: tuple[Batch, ...]) -> tuple[tuple[dict[str, Any], ...], ...]:
+def identities_of(subject: Subject, step: int, batches: tuple[Batch, ...]) -> tuple[tuple[dict[str, Any], ...], ...]:
+    """For every sample of a step's micro-batches what the subject knows of it; empty where it knows nothing."""
     from brainbrr_debug.questions.culprits import ask_subject
 
     first = step * len(batches)

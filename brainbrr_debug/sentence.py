@@ -41,7 +41,7 @@ def tell(verdict: Verdict) -> str:
             f"{verdict.replay['of']} repeats are healthy here ({changed}). The code has changed, or the failure hangs "
             "on something that no capture holds."
         )
-    parts = [_where(verdict), _cause(verdict), _proof(verdict), _reproduced(verdict), _repair(verdict)]
+    parts = [_began(verdict), _where(verdict), _cause(verdict), _proof(verdict), _reproduced(verdict), _repair(verdict)]
     parts += [f"{_capital(line)}." for line in details.get("disagreements", ())]
     for reason, questions in _by_reason(details.get("unanswered", {})).items():
         parts.append(f"Not answered: {listed(questions)} ({reason}).")
@@ -124,22 +124,30 @@ def listed(names: Sequence[str]) -> str:
     return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
 
 
+def _began(verdict: Verdict) -> str:
+    beginning = verdict.details.get("beginning") or {}
+    if not beginning.get("abnormal"):
+        return ""
+    return f"Before the captured step, {beginning['abnormal']}: {beginning['told']}."
+
+
 def _where(verdict: Verdict) -> str:
     origin = verdict.origin
+    step = verdict.step if origin.healthy else origin.step
     if origin.healthy:
         named = f" in {verdict.component}" if verdict.component else ""
-        return f"Step {verdict.step} fails{named}; no operation could be made responsible."
+        return f"Step {step} fails{named}; no operation could be made responsible."
     kind = {"nan": "NaN", "inf": "infinite"}.get(origin.kind or "", "not finite")
     if origin.explanation:
         cut = verdict.details.get("operation", {}).get("cut_down")
         note = " (traced on the culprit samples alone)" if cut else ""
         told = origin.explanation.rstrip(".")
         told = told.replace(origin.location, nearby(origin.location)) if origin.location else told
-        return f"Step {verdict.step}, phase {origin.phase}: {told}{note}."
+        return f"Step {step}, phase {origin.phase}: {told}{note}."
     if origin.phase == "data":
-        return f"Step {verdict.step}: the data ({origin.module}) came in {kind}."
+        return f"Step {step}: the data ({origin.module}) came in {kind}."
     what = {"backward": "the gradient of ", "optimizer": "the update by "}.get(origin.phase or "", "")
-    return f"Step {verdict.step}: {what}{place(origin)} turns {kind}."
+    return f"Step {step}: {what}{place(origin)} turns {kind}."
 
 
 def _cause(verdict: Verdict) -> str:
