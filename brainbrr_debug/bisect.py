@@ -1,83 +1,131 @@
 """From a capture to a verdict: the questions in order, cheapest first, each an experiment on the captured step.
 
-    real?        repeat the step                        reality
-    cause        weights × batch                        cause
-    samples      delta debugging over the batch         culprits
-    operation    the traced step                        operation
-    component    every switch at its safe value         components
-    alone        the component on its recorded input    sufficiency
-    sequence     runs from the seed                     sequence
-    stable       other weights                          stability
-    seconds      delta debugging over the signal        culprits
-
-Time that runs out leaves the later ones unanswered, and the verdict says which.
+The list is `QUESTIONS`; how each is asked stands in a file of `questions`. One for which the time ran out, whose work
+crashed, or that was skipped on request stays unanswered, and the verdict says so.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any
 
+from brainbrr_debug.answers import Answers
 from brainbrr_debug.capture import CaptureContent, digest_of, read_capture, require_signal
-from brainbrr_debug.errors import CannotRunHere
+from brainbrr_debug.errors import CannotRunHere, UsageError
 from brainbrr_debug.forward import forwarded
-from brainbrr_debug.questions.cause import Matrix, data_or_weights
-from brainbrr_debug.questions.components import Components, repairs, which_component
-from brainbrr_debug.questions.culprits import Culprits, described, which_samples
-from brainbrr_debug.questions.operation import Operation, which_operation
-from brainbrr_debug.questions.reality import Reality, is_it_real
-from brainbrr_debug.questions.sequence import Sequence, always_there
-from brainbrr_debug.questions.stability import Stability, is_it_stable
-from brainbrr_debug.questions.sufficiency import Alone, fails_alone
-from brainbrr_debug.records import Cause, Origin, Verdict, to_json
-from brainbrr_debug.sentence import disagreements, tell
+from brainbrr_debug.questions.beginning import when_did_it_begin
+from brainbrr_debug.questions.cause import data_or_weights
+from brainbrr_debug.questions.components import which_component
+from brainbrr_debug.questions.culprits import described, which_samples
+from brainbrr_debug.questions.matrix import which_matrix
+from brainbrr_debug.questions.operation import which_operation
+from brainbrr_debug.questions.reality import is_it_real
+from brainbrr_debug.questions.sequence import always_there
+from brainbrr_debug.questions.stability import is_it_stable
+from brainbrr_debug.questions.sufficiency import fails_alone
+from brainbrr_debug.records import Verdict
+from brainbrr_debug.rundir import RunDir
+from brainbrr_debug.samples import batch_size
 from brainbrr_debug.subject import Subject
 from brainbrr_debug.trial import load_captured_subject
 from brainbrr_debug.triallog import Bisected, TrialLog
 from brainbrr_debug.triallog import begin as begin_log
 from brainbrr_debug.triallog import resume as resume_log
-from brainbrr_debug.trials import OutOfBudget, Skipped, Trials, as_row
+from brainbrr_debug.trials import OutOfBudget, Skipped, Trials
+from brainbrr_debug.verdict import verdict_of
 from brainbrr_debug.workers import working
 
-QUESTIONS = ("real", "cause", "samples", "operation", "component", "alone", "sequence", "stable", "seconds")
 REPEATS = 3
 INITIALISATIONS = 8
+TIME_RAN_OUT, ON_REQUEST = "the time ran out", "skipped on request"
 
 
-@dataclasses.dataclass(slots=True, kw_only=True)
-class Answers:
-    """What has been answered so far; the defaults stand for "not asked"."""
+def _real(trials: Trials, answers: Answers) -> None:
+    answers.real = is_it_real(trials, times=REPEATS)
 
-    real: Reality | None = None
-    cause: Matrix | None = None
-    samples: Culprits | None = None
-    operation: Operation | None = None
-    component: Components | None = None
-    alone: Alone | None = None
-    sequence: Sequence | None = None
-    stable: Stability | None = None
-    unanswered: dict[str, str] = dataclasses.field(default_factory=dict)
 
-    @property
-    def origin(self) -> Origin:
-        """The operation's origin; healthy while there is none."""
-        return self.operation.origin if self.operation is not None else Origin(healthy=True)
+def _cause(trials: Trials, answers: Answers) -> None:
+    answers.cause = data_or_weights(trials, answers.oracles)
 
-    @property
-    def necessary(self) -> bool | None:
-        """Taking the culprit away heals: the component and, where samples are to blame, those; None: not asked."""
-        parts = (self.component and self.component.necessary, self.samples and self.samples.necessary)
-        return _all(parts)
 
-    @property
-    def sufficient(self) -> bool | None:
-        """The culprit alone fails: the component and, where samples are to blame, those; None: not asked."""
-        return _all((self.alone and self.alone.fails, self.samples and self.samples.sufficient))
+def _samples(trials: Trials, answers: Answers) -> None:
+    passes = answers.cause is None or answers.cause.bad("before", "healthy") is not True
+    answers.samples = which_samples(trials, answers.oracles, healthy_passes=passes)
+
+
+def _operation(trials: Trials, answers: Answers) -> None:
+    answers.operation = which_operation(trials, answers.oracles, answers.culprits)
+
+
+def _matrix(trials: Trials, answers: Answers) -> None:
+    answers.matrix = which_matrix(trials, answers.origin)
+
+
+def _component(trials: Trials, answers: Answers) -> None:
+    answers.component = which_component(trials, answers.oracles, answers.origin, fresh_fails=answers.fresh_fails)
+
+
+def _alone(trials: Trials, answers: Answers) -> None:
+    answers.alone = fails_alone(trials, answers.named or "")
+
+
+def _sequence(trials: Trials, answers: Answers) -> None:
+    if answers.cause is not None:
+        answers.sequence = always_there(trials, answers.oracles, answers.cause)
+
+
+def _stable(trials: Trials, answers: Answers) -> None:
+    answers.stable = is_it_stable(
+        trials,
+        answers.oracles,
+        n=INITIALISATIONS,
+        fresh=bool(answers.fresh_fails),
+        samples=answers.culprits,
+        component=answers.named,
+    )
+
+
+def _seconds(trials: Trials, answers: Answers) -> None:
+    if answers.samples is not None:
+        answers.samples = described(trials, answers.samples, answers.oracles)
+
+
+def _search(trials: Trials) -> int:
+    """What a search for one culprit among the samples takes."""
+    return 2 * sum(batch_size(batch) or 0 for batch in trials.content.micro_batches).bit_length() + 4
+
+
+def _values(trials: Trials) -> int:
+    """How many values the subject's switches can be turned to."""
+    return sum(len(switch.values) - 1 for switch in trials.subject.switches().values() if switch.applies is None)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Question:
+    """A question: `ask` puts down its answer; about so many `trials`; asked when it `applies` to the answers so far."""
+
+    name: str
+    ask: Callable[[Trials, Answers], None]
+    trials: Callable[[Trials], int]
+    applies: Callable[[Answers], bool] = lambda answers: True
+
+
+QUESTIONS = (
+    Question("real", _real, lambda trials: REPEATS),
+    Question("cause", _cause, lambda trials: 7),
+    Question("samples", _samples, _search, lambda answers: answers.may_be_samples),
+    Question("operation", _operation, lambda trials: 2),
+    Question("matrix", _matrix, lambda trials: 1),
+    Question("component", _component, _values),
+    Question("alone", _alone, lambda trials: 1, lambda answers: answers.named is not None),
+    Question("sequence", _sequence, lambda trials: 6, lambda answers: answers.cause is not None),
+    Question("stable", _stable, lambda trials: INITIALISATIONS),
+    Question("seconds", _seconds, lambda trials: 8, lambda answers: answers.samples is not None),
+)
+SKIPPABLE = tuple(question.name for question in QUESTIONS[1:])
 
 
 def bisect(
@@ -86,13 +134,18 @@ def bisect(
     subject: Subject | None = None,
     budget_s: float | None = None,
     timeout_s: float | None = None,
+    run: RunDir | None = None,
     log: Path | None = None,
     resume: bool = False,
     jobs: int = 1,
     executor: Executor | None = None,
+    skip: Collection[str] = (),
     progress: Callable[[str], None] = lambda line: None,
 ) -> Verdict:
-    """Ask every question about the captured step.
+    """Ask every question about the captured step, but for those to `skip`.
+
+    Where the readings of its `run` (None: those in the capture) show that it began earlier, the questions are about
+    that step.
 
     Every trial runs in a process of its own, `jobs` at a time, or as many as `executor` takes; one that crashes, or is
     not done after `timeout_s` seconds (None: many times what the first one took), is skipped. Only trials of a
@@ -101,14 +154,18 @@ def bisect(
     No trial begins after `budget_s` seconds. Trials are written to `log`; with `resume` those that it holds already are
     not run again, and without it a log that is there is moved aside. Global random generators are left as they were.
 
-    Raises CaptureError for a capture that cannot be read, TrialLogError for a log that is not this capture's,
-    CannotRunHere where the step cannot be repeated or the executor is broken.
+    Raises UsageError for a question that there is not, CaptureError for a capture that cannot be read, TrialLogError
+    for a log that is not this capture's, CannotRunHere where the step cannot be repeated or the executor is broken.
     """
+    unknown = sorted(set(skip) - set(SKIPPABLE))
+    if unknown:
+        raise UsageError(f"{unknown[0]!r} is no question to skip; expected one of {', '.join(SKIPPABLE)}")
     started = time.monotonic()
     content = capture if isinstance(capture, CaptureContent) else read_capture(capture)
     require_signal(content)
     found = load_captured_subject(content) if subject is None else subject
-    content = forwarded(content, found)
+    beginning = when_did_it_begin(forwarded(content, found), found, run)
+    content = beginning.content
     with working(content, subject=subject, jobs=jobs, executor=executor) as runner:
         trials = Trials(
             content,
@@ -119,11 +176,11 @@ def bisect(
             timeout_s=timeout_s,
             progress=progress,
         )
-        answers = Answers()
-        _ask(trials, answers)
+        answers = Answers(beginning=beginning)
+        _ask_all(trials, answers, skip)
     if answers.real is not None and answers.real.skipped is not None:
         raise CannotRunHere(f"the captured step does not run here: {answers.real.skipped}")
-    return _verdict(trials, answers, time.monotonic() - started)
+    return verdict_of(trials, answers, time.monotonic() - started)
 
 
 def _open(log: Path, content: CaptureContent, *, resume: bool, progress: Callable[[str], None]) -> TrialLog:
@@ -139,174 +196,19 @@ def _open(log: Path, content: CaptureContent, *, resume: bool, progress: Callabl
     return resumed
 
 
-def _ask(trials: Trials, answers: Answers) -> None:
-    """All questions in order, until the time is up or there is nothing to ask about."""
-    with _timed(answers, "real"):
-        answers.real = is_it_real(trials, times=REPEATS)
-    if answers.real is None or answers.real.skipped is not None or answers.real.healthy:
-        return
-    oracles = answers.real.oracles
-    with _timed(answers, "cause"):
-        answers.cause = data_or_weights(trials, oracles)
-    matrix = answers.cause
-    everything = matrix is not None and matrix.everything_fails and matrix.cause != "rng"
-    if matrix is None or matrix.cause in ("batch", None) or everything:
-        with _timed(answers, "samples"):
-            passes = matrix is None or matrix.bad("before", "healthy") is not True
-            answers.samples = which_samples(trials, oracles, healthy_passes=passes)
-    samples = answers.samples.samples if answers.samples is not None else ()
-    with _timed(answers, "operation"):
-        answers.operation = which_operation(trials, oracles, samples)
-    fresh_fails = matrix.bad("fresh", "this") if matrix is not None else None
-    with _timed(answers, "component"):
-        answers.component = which_component(trials, oracles, answers.origin, fresh_fails=fresh_fails)
-    component = answers.component.component if answers.component is not None else None
-    if component is not None:
-        with _timed(answers, "alone"):
-            answers.alone = fails_alone(trials, component)
-    if matrix is not None:
-        with _timed(answers, "sequence"):
-            answers.sequence = always_there(trials, oracles, matrix)
-    with _timed(answers, "stable"):
-        answers.stable = is_it_stable(
-            trials, oracles, n=INITIALISATIONS, fresh=bool(fresh_fails), samples=samples, component=component
-        )
-    if answers.samples is not None:
-        with _timed(answers, "seconds"):
-            answers.samples = described(trials, answers.samples, oracles)
-
-
-@contextlib.contextmanager
-def _timed(answers: Answers, question: str) -> Iterator[None]:
-    try:
-        yield
-    except OutOfBudget:
-        answers.unanswered[question] = "the time ran out"
-    except Skipped as reason:
-        answers.unanswered[question] = str(reason)
-
-
-def _verdict(trials: Trials, answers: Answers, seconds: float) -> Verdict:
-    content, real = trials.content, answers.real
-    verdict = Verdict(
-        question=f"why did step {content.step} fail?",
-        step=content.step,
-        component=answers.component.component if answers.component is not None else None,
-        origin=answers.origin,
-        samples=_samples(answers),
-        cause=_cause(answers)[0],
-        necessary=answers.necessary,
-        sufficient=answers.sufficient,
-        stable={"k": answers.stable.k, "n": answers.stable.n} if answers.stable is not None else {"k": 0, "n": 0},
-        replay={"reproduced": real.reproduced, "of": real.of} if real is not None else {"reproduced": 0, "of": 0},
-        mechanism=answers.origin.mechanism,
-        repairs=repairs(answers.component.tried) if answers.component is not None else (),
-        trials=trials.count,
-        seconds=round(seconds, 3),
-        sentence="",
-        details=_details(trials, answers),
-    )
-    return dataclasses.replace(verdict, sentence=tell(verdict))
-
-
-def _samples(answers: Answers) -> tuple[dict[str, Any], ...]:
-    if answers.samples is None:
-        return ()
-    rows = answers.samples.described or tuple({"index": sample[1]} for sample in answers.samples.samples)
-    return tuple(dict(row) for row in rows)
-
-
-def _cause(answers: Answers) -> tuple[Cause | None, str]:
-    """The word for the cause, and its evidence."""
-    real, matrix, runs = answers.real, answers.cause, answers.sequence
-    found = runs if runs is not None and runs.skipped is None else matrix
-    word, evidence = (found.cause, found.evidence) if found is not None else (None, "")
-    if real is not None and real.failed and (real.failed < real.of or not real.deterministic):
-        return "hardware", evidence  # the same bits went in, and something else came out
-    if answers.samples is not None and answers.samples.necessary and word != "batch":
-        # the rest of it passes with these weights, whatever the healthy batch does
-        return "batch", "without the named samples the step passes"
-    return word, evidence
-
-
-def outcome(answers: Answers) -> str:
-    """verdict, healthy, did-not-reproduce, or incomplete."""
-    real = answers.real
-    if real is not None and real.healthy:
-        return "did-not-reproduce" if real.captured_bad else "healthy"
-    named = answers.component is not None and answers.component.component is not None
-    return "verdict" if named or _cause(answers)[0] is not None else "incomplete"
-
-
-def _details(trials: Trials, answers: Answers) -> dict[str, Any]:
-    content, real = trials.content, answers.real
-    details: dict[str, Any] = {
-        "outcome": outcome(answers),
-        "unanswered": answers.unanswered,
-        "finding": content.finding,
-        "subject": content.subject,
-        "environment": content.environment,
-        "rows": [as_row(result) for result in trials.results],
-    }
-    if real is not None:
-        details["replay"] = {
-            "failed": real.failed,
-            "bit_exact": real.exact,
-            "deterministic": real.deterministic,
-            "differences": real.differences,
-            "mismatches": real.mismatches,
-            "oracle": real.oracles.leading or "harm",
-            "threshold": real.oracles.threshold if real.oracles.leading else None,
-        }
-    if answers.cause is not None:
-        cells = {name: {"outcome": r.outcome, "reason": r.reason} for name, r in answers.cause.cells.items()}
-        only = answers.cause.only_these_weights
-        details["cause"] = {"evidence": _cause(answers)[1], "only_these_weights": only, "cells": cells}
-        details["sequence"] = answers.sequence
-    if answers.samples is not None:
-        found = answers.samples
-        details["samples"] = {
-            "sets": [[list(sample) for sample in part] for part in found.sets],
-            "necessary": found.necessary,
-            "sufficient": found.sufficient,
-            "inconsistent": found.inconsistent,
-            "skipped": found.skipped,
-            "replaced": found.replaced,
-        }
-    if answers.operation is not None:
-        details["operation"] = {"cut_down": answers.operation.cut_down}
-    if answers.component is not None:
-        details["component"] = _component_details(answers.component)
-    if answers.alone is not None:
-        details["alone"] = {"fails": answers.alone.fails, "reason": answers.alone.reason}
-    if answers.stable is not None:
-        details["stable"] = {"how": answers.stable.how}
-    details["disagreements"] = disagreements(details)
-    plain: dict[str, Any] = to_json(details)
-    return plain
-
-
-def _component_details(found: Components) -> dict[str, Any]:
-    return {
-        "necessary": found.necessary,
-        "together": found.together,
-        "disagreement": found.disagreement,
-        "switches": [
-            {
-                "name": t.name,
-                "value": t.value,
-                "component": t.switch.component,
-                "weights": t.weights,
-                "outcome": t.result.outcome if t.result is not None and not t.skipped else "skip",
-                "reason": t.skipped or (t.result.reason if t.result is not None else ""),
-                "notes": t.result.observation.notes if t.result is not None and t.result.observation else (),
-                "hides": t.switch.hides,
-            }
-            for t in found.tried
-        ],
-    }
-
-
-def _all(parts: tuple[bool | object | None, ...]) -> bool | None:
-    known = [bool(part) for part in parts if part is not None]
-    return all(known) if known else None
+def _ask_all(trials: Trials, answers: Answers, skip: Collection[str]) -> None:
+    """All questions in order, until there is nothing to ask about."""
+    for place, question in enumerate(QUESTIONS):
+        if question.name in skip:
+            answers.unanswered[question.name] = ON_REQUEST
+        elif question.applies(answers):
+            left = [later for later in QUESTIONS[place:] if later.name not in skip and later.applies(answers)]
+            trials.expected = trials.count + sum(later.trials(trials) for later in left)
+            try:
+                question.ask(trials, answers)
+            except OutOfBudget:
+                answers.unanswered[question.name] = TIME_RAN_OUT
+            except Skipped as reason:
+                answers.unanswered[question.name] = str(reason)
+        if answers.nothing_to_ask:
+            return
