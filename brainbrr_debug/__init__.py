@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from brainbrr_debug.records import Finding, Origin, Outcome, Reading, Severity, Verdict
 
 if TYPE_CHECKING:
-    from brainbrr_debug.capture import CaptureContent, CaptureError, read_capture, restore, write_capture
+    from brainbrr_debug.capture import CaptureContent, read_capture, restore, write_capture
     from brainbrr_debug.origin import diagnose
     from brainbrr_debug.rundir import RunDir
+    from brainbrr_debug.sealed import CaptureError
     from brainbrr_debug.subject import Run, Subject, Switch, load_subject
     from brainbrr_debug.watch import NonFiniteStep, Watch
 
@@ -44,7 +45,7 @@ __all__ = [
 
 _HOMES = {
     "CaptureContent": "capture",
-    "CaptureError": "capture",
+    "CaptureError": "sealed",
     "NonFiniteStep": "watch",
     "Run": "subject",
     "RunDir": "rundir",

@@ -21,42 +21,27 @@ Nothing is compressed: lzf and gzip 1 (shuffled) make weights, moments and float
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import h5py
 import numpy as np
 import torch
 from torch import Tensor
 
-from brainbrr_debug.errors import EXIT_CANNOT_TELL, CannotRunHere, UsageError
+from brainbrr_debug.errors import CannotRunHere
 from brainbrr_debug.lead import LeadStep
 from brainbrr_debug.records import Finding, Reading, Severity, dumps, number
 from brainbrr_debug.rng import RngState
 from brainbrr_debug.rundir import atomic_path
+from brainbrr_debug.sealed import FORMAT, SCHEMA, SEAL, CaptureError, digest, opened, seal
 from brainbrr_debug.subject import Batch, Run
 from brainbrr_debug.tensors import TreeWriter, from_bytes, leaves, read_tree, to_bytes
 from brainbrr_debug.training_state import Restored, TrainingState, load_state
 
-FORMAT = "brainbrr-debug capture"
-SCHEMA = 1
 INLINE = 64  # bytes
-SEAL = 512  # bytes of the user block in front of the HDF5 part
-SEALED = "brainbrr-debug capture, crc32 "
-
-
-class CaptureError(UsageError):
-    """A capture that cannot be read or written: the file and the reason, in one line."""
-
-
-class NewerCaptureError(CaptureError):
-    """A capture of a schema that this version does not know."""
-
-    exit_code = EXIT_CANNOT_TELL
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -140,39 +125,13 @@ def write_capture(path: str | Path, content: CaptureContent) -> Path:
                 table = [_store(group, index, name, x) for index, (name, x) in enumerate(tensors)]
                 text = dumps({**document, "tensors": table}).encode()
                 file.create_dataset("document", data=np.frombuffer(text, np.uint8))
-                file.attrs.update(format=FORMAT, schema=SCHEMA, digest=_digest(text))
-            _seal(temporary)
+                file.attrs.update(format=FORMAT, schema=SCHEMA, digest=digest(text))
+            seal(temporary)
     except TypeError as error:  # TreeError, or a configuration value that JSON cannot hold
         raise CaptureError(f"{path}: cannot be captured: {error}") from error
     except OSError as error:
         raise CaptureError(f"{path}: cannot be written: {' '.join(str(error).split())}") from error
     return path
-
-
-def _seal(path: Path) -> None:
-    """Put the CRC-32 of everything behind the user block into the user block."""
-    with path.open("r+b") as file:
-        line = f"{SEALED}{_crc_behind_seal(file):08x}\n".encode()
-        file.seek(0)
-        file.write(line)
-
-
-def _require_seal(path: Path) -> None:
-    with path.open("rb") as file:
-        head = file.read(len(SEALED) + 8)
-        if not head.startswith(SEALED.encode()):
-            kind = "an HDF5 file of another kind" if h5py.is_hdf5(path) else "not an HDF5 file"
-            raise CaptureError(f"{path}: {kind}; expected a capture that a watched run wrote")
-        if head[len(SEALED) :] != f"{_crc_behind_seal(file):08x}".encode():
-            raise CaptureError(f"{path}: changed since it was written, truncated or damaged: its checksum does not fit")
-
-
-def _crc_behind_seal(file: IO[bytes]) -> int:
-    crc = 0
-    file.seek(SEAL)
-    while block := file.read(1 << 22):
-        crc = zlib.crc32(block, crc)
-    return crc
 
 
 def _document(content: CaptureContent) -> tuple[dict[str, Any], list[tuple[str, Tensor]]]:
@@ -188,7 +147,7 @@ def digest_of(content: CaptureContent) -> str:
     """What a capture of `content` is known by: the same text for the same content, wherever it is written."""
     document, tensors = _document(content)
     table = [_row(index, name, x)[0] for index, (name, x) in enumerate(tensors)]
-    return _digest(dumps({**document, "tensors": table}).encode())
+    return digest(dumps({**document, "tensors": table}).encode())
 
 
 def _store(group: Any, index: int, name: str, x: Tensor) -> dict[str, Any]:
@@ -224,10 +183,6 @@ def _element(dtype: torch.dtype) -> np.dtype[Any]:
     return found
 
 
-def _digest(text: bytes) -> str:
-    return hashlib.blake2b(text, digest_size=16).hexdigest()
-
-
 # Reading ------------------------------------------------------------------------------------------------------------
 
 
@@ -238,36 +193,10 @@ def read_capture(path: str | Path) -> CaptureContent:
     for one that a later version wrote.
     """
     path = Path(path)
-    if not path.is_file():
-        raise CaptureError(f"{path}: no such file; expected a capture such as runs/0001-run/captures/000006.h5")
-    _require_seal(path)
-    try:
-        with h5py.File(path, "r") as file:
-            document = _read_document(path, file)
-            tensors = [_load(path, file, row) for row in document["tensors"]]
-            _check_nothing_added(path, file, document["tensors"])
+    with opened(path) as (file, document):
+        tensors = [_load(path, file, row) for row in document["tensors"]]
+        _check_nothing_added(path, file, document["tensors"])
         return _content(document, tensors)
-    except (OSError, RuntimeError) as error:  # what h5py raises for structures it cannot follow
-        raise CaptureError(f"{path}: truncated or damaged: {' '.join(str(error).split())}") from error
-    except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
-        raise CaptureError(
-            f"{path}: damaged: its document does not have the form of schema {SCHEMA}: {error!r}"
-        ) from error
-
-
-def _read_document(path: Path, file: Any) -> dict[str, Any]:
-    if file.attrs.get("format") != FORMAT:
-        raise CaptureError(f"{path}: an HDF5 file of another kind; expected a capture that a watched run wrote")
-    schema = int(file.attrs["schema"])
-    if schema > SCHEMA:
-        raise NewerCaptureError(
-            f"{path}: has schema {schema}, this version of brainbrr_debug reads up to {SCHEMA}; update it"
-        )
-    text = file["document"][()].tobytes()
-    if _digest(text) != file.attrs["digest"]:
-        raise CaptureError(f"{path}: changed since it was written: the document does not match its digest")
-    document: dict[str, Any] = json.loads(text)
-    return document
 
 
 def _load(path: Path, file: Any, row: Mapping[str, Any]) -> Tensor:

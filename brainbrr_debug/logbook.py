@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from brainbrr_debug.capture import CaptureContent, CaptureError, write_capture
+from brainbrr_debug.capture import CaptureContent, write_capture
 from brainbrr_debug.fingerprint import fingerprint
 from brainbrr_debug.incident import Scene, before_checkpoint, damaged, enriched
 from brainbrr_debug.lead import with_options
 from brainbrr_debug.records import Finding, Reading
 from brainbrr_debug.rundir import RunDir
+from brainbrr_debug.sealed import CaptureError
 from brainbrr_debug.snapshot import Batches, StepStart
 from brainbrr_debug.statistics import finiteness
 from brainbrr_debug.tensors import TreeError

@@ -18,21 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from brainbrr_debug.capture import (
-    SCHEMA,
-    SEAL,
-    SEALED,
-    CaptureContent,
-    CaptureError,
-    NewerCaptureError,
-    _seal,
-    read_capture,
-    restore,
-    write_capture,
-)
+from brainbrr_debug.capture import CaptureContent, read_capture, restore, write_capture
 from brainbrr_debug.errors import EXIT_CANNOT_TELL, EXIT_USAGE
 from brainbrr_debug.records import Finding, Reading, Severity
 from brainbrr_debug.rng import RngState
+from brainbrr_debug.sealed import SCHEMA, SEAL, SEALED, CaptureError, NewerCaptureError, seal
 from brainbrr_debug.subject import Run
 from brainbrr_debug.tensors import leaves, to_bytes
 from brainbrr_debug.training_state import StateError, collect_state
@@ -242,7 +232,7 @@ def test_values_tensors_and_names_that_someone_edited_are_noticed(path: Path, tm
         shutil.copy(path, tmp_path / name)
         with h5py.File(tmp_path / name, "r+") as file:
             edit(file)
-        _seal(tmp_path / name)  # whoever edits on purpose can do that, too
+        seal(tmp_path / name)  # whoever edits on purpose can do that, too
         return refusal(tmp_path / name)
 
     def document(file: Any) -> None:
@@ -268,7 +258,7 @@ def test_values_tensors_and_names_that_someone_edited_are_noticed(path: Path, tm
 def test_a_file_of_a_later_schema_says_so_and_has_its_own_exit_code(path: Path) -> None:
     with h5py.File(path, "r+") as file:
         file.attrs["schema"] = SCHEMA + 1
-    _seal(path)
+    seal(path)
     with pytest.raises(NewerCaptureError, match=f"has schema {SCHEMA + 1}, this version .* reads up to {SCHEMA}"):
         read_capture(path)
     assert (CaptureError.exit_code, NewerCaptureError.exit_code) == (EXIT_USAGE, EXIT_CANNOT_TELL)
@@ -283,7 +273,7 @@ def test_a_document_of_another_form_is_refused(path: Path) -> None:
         file.create_group("tensors")
         file["document"] = np.frombuffer(text, np.uint8)
         file.attrs["digest"] = hashlib.blake2b(text, digest_size=16).hexdigest()
-    _seal(path)
+    seal(path)
     assert "its document does not have the form of schema 1" in refusal(path)
 
 
