@@ -16,6 +16,8 @@ from brainbrr_debug.report.elements import code, document, folded, plain, sectio
 from brainbrr_debug.report.headline import headline
 from brainbrr_debug.report.heat import strip
 from brainbrr_debug.report.material import Material
+from brainbrr_debug.report.matrix_html import degenerate
+from brainbrr_debug.report.spectrum_plot import STYLE
 from brainbrr_debug.report.verdict_html import answer, certificate, experiments, repairs
 
 TITLES = {LOSS: "Loss", GRADIENT_NORM: "Gradient norm before clipping", EIGENGAP: "Smallest relative eigengap"}
@@ -33,11 +35,11 @@ def page(material: Material) -> str:
         body += answer(latest)
     body += _readings(material)
     if latest is not None:
-        body += experiments(latest) + repairs(latest)
+        body += degenerate(latest) + experiments(latest) + repairs(latest)
     if material.certificate:
         body.append(section("Certificate of this run", certificate(material.certificate)))
     body += _earlier(material) + _findings(material) + _environment(material) + _commands(material)
-    return document(title, body)
+    return document(title, body, style=STYLE)
 
 
 def _summary(material: Material) -> str:
@@ -78,7 +80,13 @@ def _readings(material: Material) -> list[str]:
 def _earlier(material: Material) -> list[str]:
     """All verdicts but the latest, the later ones first."""
     parts = [
-        folded(f"{number}: {headline(verdict)}", *answer(verdict), *experiments(verdict), *repairs(verdict))
+        folded(
+            f"{number}: {headline(verdict)}",
+            *answer(verdict),
+            *degenerate(verdict),
+            *experiments(verdict),
+            *repairs(verdict),
+        )
         for number, verdict in reversed(list(enumerate(material.verdicts[:-1])))
     ]
     return [section("Earlier verdicts", *parts)] if parts else []
