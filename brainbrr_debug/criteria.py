@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from typing import ClassVar, Protocol
 
-from brainbrr_debug.baseline import Baseline
 from brainbrr_debug.certificate import Criterion
 from brainbrr_debug.checks.constant import SAME
 from brainbrr_debug.checks.updates import ZERO_RATES
 from brainbrr_debug.probes.alterations import Alteration
 from brainbrr_debug.probes.contrast import contrast
+from brainbrr_debug.quantities import OUTSIDE_SITE, ROOT_SITE
 from brainbrr_debug.sentence import nearby
 from brainbrr_debug.significance import below_zero
 from brainbrr_debug.trial import moved
@@ -149,7 +149,8 @@ def learning(witness: Witness) -> Criterion:
     losses, constant = witness.late.losses(), witness.late.constant_losses()
     told = "of the best constant output, found in hindsight on the same batches"
     if constant is None:
-        losses, constant = _same_length(witness.late, witness.early)
+        early = witness.early.losses()
+        constant = [sum(early) / len(early)] * len(losses) if early else []
         told = "of the first steps, because no constant can be put in the place of this output"
     if len(losses) < 2:
         measured = "cannot be told: the step shows its gate no output and no loss"
@@ -168,11 +169,6 @@ def learning(witness: Witness) -> Criterion:
 _BELOW = f"the loss is below that of a constant predictor, p < {CHANCE:g}"
 
 
-def _same_length(late: Baseline, early: Baseline) -> tuple[list[float], list[float]]:
-    n = min(len(late.losses()), len(early.losses()))
-    return late.losses()[-n:], early.losses()[:n]
-
-
 def _at(found: Alteration) -> str:
-    place = f" in {found.site}" if found.site else ""
+    place = f" in {found.site}" if found.site not in (ROOT_SITE, OUTSIDE_SITE) else ""
     return place + (f" ({nearby(found.location)})" if found.location else "")
