@@ -139,6 +139,9 @@ class Graph(Section):
     use_dynamic_pe: bool = Field(True, description="false: one encoding of the fixed 10-20 neighbour graph")
     pe: Literal["laplacian", "resolvent"] = "laplacian"
     pe_gradient: Literal["safe", "detached", "raw"] = "safe"
+    pe_repair: Literal["none", "clamp_eigenvalues", "nan_to_num", "jitter"] = Field(
+        "none", description="historical repairs of the eigenvectors, to be tried: none of them reaches their gradient"
+    )
     k_eigenvectors: int = Field(16, ge=1, le=18)
     semi_dynamic_interval: int = Field(1, ge=1, description="compute the encoding every n-th step and hold it")
 
@@ -157,6 +160,7 @@ class Model(Section):
     architecture: Literal["v3", "v2", "tcn"] = "v3"
     norm: bool = Field(True, description="normalisation within and between the stages; false: the historical network")
     bias: bool = Field(True, description="biases in the TCN and in the projections in front of the graph")
+    back_norm: bool = Field(False, description="another norm, in front of the projection back from the electrodes")
     clamp: tuple[float, float] | None = Field(
         None, description="historical clamp behind every stage; none in the stable detector"
     )

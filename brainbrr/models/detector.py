@@ -53,7 +53,7 @@ class Detector(nn.Module):
                     bias=model.bias,
                     checkpoint=model.checkpoint_activations,
                 )
-            self.from_electrodes = FromElectrodes(features, width)
+            self.from_electrodes = FromElectrodes(features, width, norm=model.back_norm)
         elif model.architecture == "v2" and model.mamba.enabled:
             d_model = model.mamba.d_model or WIDTHS["v2"][0]
             self.temporal = TemporalStream(width, d_model, _stack(model), bias=model.bias)

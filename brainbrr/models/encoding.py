@@ -15,7 +15,15 @@ from torch import Tensor, nn
 
 from brainbrr import config
 from brainbrr.config import ELECTRODES
-from brainbrr.models.laplacian import laplacian, normalised_adjacency, orient, raw_eigenvectors, safe_eigenvectors
+from brainbrr.models.laplacian import (
+    Repair,
+    laplacian,
+    normalised_adjacency,
+    orient,
+    raw_eigenvectors,
+    repaired,
+    safe_eigenvectors,
+)
 from brainbrr.models.tally import Tally
 
 SMOOTHING = 4.0  # of the resolvent: a component of Laplacian eigenvalue λ is scaled by 1/(1 + 4λ)
@@ -70,22 +78,27 @@ class LaplacianEncoding(Encoding):
     """The eigenvectors of the normalised Laplacian that belong to its K smallest eigenvalues, the trivial one included.
 
     `gradient`: `safe` drops and counts what repeated eigenvalues make meaningless, `detached` has none, `raw` is
-    PyTorch's own and NaN where eigenvalues repeat.
+    PyTorch's own and NaN where eigenvalues repeat. `repair` is a historical one, see `repaired`; `nan_to_num` makes
+    the vectors finite, which they are: it hides what comes in broken, and the gradient passes it by.
     """
 
-    def __init__(self, k: int, interval: int, gradient: Literal["safe", "detached", "raw"]) -> None:
+    def __init__(
+        self, k: int, interval: int, gradient: Literal["safe", "detached", "raw"], repair: Repair = "none"
+    ) -> None:
         super().__init__(k, interval)
-        self.gradient = gradient
+        self.gradient, self.repair = gradient, repair
         self.dropped = Tally()
 
     def encode(self, adjacency: Tensor) -> Tensor:
         """`adjacency` (B,T,C,C) → (B,T,C,K), orthonormal columns."""
         if self.gradient == "detached":
             adjacency = adjacency.detach()
-        matrix = laplacian(adjacency)
+        matrix = repaired(laplacian(adjacency), self.repair)
         if self.gradient == "safe":
-            return orient(safe_eigenvectors(matrix, self.k, self.dropped))
-        return orient(raw_eigenvectors(matrix, self.k))
+            vectors = safe_eigenvectors(matrix, self.k, self.dropped)
+        else:
+            vectors = raw_eigenvectors(matrix, self.k)
+        return orient(torch.nan_to_num(vectors) if self.repair == "nan_to_num" else vectors)
 
     def counters(self) -> dict[str, int]:
         """Pairs of eigenvectors whose gradient was dropped."""
@@ -135,4 +148,4 @@ def build_encoding(graph: config.Graph) -> Encoding:
         return StaticEncoding(graph.k_eigenvectors)
     if graph.pe == "resolvent":
         return ResolventEncoding(graph.k_eigenvectors, graph.semi_dynamic_interval)
-    return LaplacianEncoding(graph.k_eigenvectors, graph.semi_dynamic_interval, graph.pe_gradient)
+    return LaplacianEncoding(graph.k_eigenvectors, graph.semi_dynamic_interval, graph.pe_gradient, graph.pe_repair)

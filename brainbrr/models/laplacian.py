@@ -5,7 +5,7 @@ Letters: C electrodes, K eigenvectors; … any leading dimensions.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -13,8 +13,12 @@ from torch.autograd.function import once_differentiable
 
 from brainbrr.models.tally import Tally, count
 
+Repair = Literal["none", "clamp_eigenvalues", "nan_to_num", "jitter"]
+
 RELATIVE_GAP = 1e-4  # |λi - λj| / max|λ| above which a pair's term 1/(λi - λj) is exact; below, it is dropped
 TIE_BREAK = 0.01  # per electrode, in the sign rule
+JITTER = 1e-4  # of the historical L + εI
+EIGENVALUES = (1e-6, 2.0)  # of the historical clamp
 
 
 def normalised_adjacency(adjacency: Tensor) -> Tensor:
@@ -31,6 +35,21 @@ def laplacian(adjacency: Tensor) -> Tensor:
     """I - D^-½ A D^-½, (…,C,C); eigenvalues in [0, 2]."""
     identity = torch.eye(adjacency.shape[-1], dtype=adjacency.dtype, device=adjacency.device)
     return identity - normalised_adjacency(adjacency)
+
+
+def repaired(matrix: Tensor, repair: Repair) -> Tensor:
+    """`matrix` (…,C,C) after a historical repair, which alters what is decomposed and not how.
+
+    `jitter` adds εI: every eigenvalue moves, no gap does. `clamp_eigenvalues` puts the matrix together again from its
+    eigenvalues within bounds, which is a decomposition more, and a raw one.
+    """
+    if repair == "jitter":
+        return matrix + JITTER * torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+    if repair == "clamp_eigenvalues":
+        values, vectors = torch.linalg.eigh(matrix)
+        again: Tensor = (vectors * values.clamp(*EIGENVALUES)[..., None, :]) @ vectors.transpose(-1, -2)
+        return again
+    return matrix
 
 
 def orient(vectors: Tensor) -> Tensor:

@@ -35,13 +35,14 @@ class ToElectrodes(nn.Module):
 class FromElectrodes(nn.Module):
     """All electrodes' features of a step back to one vector: (B,T,C,F) → (B,W,T)."""
 
-    def __init__(self, features: int, width: int) -> None:
+    def __init__(self, features: int, width: int, *, norm: bool) -> None:
         super().__init__()
+        self.norm = nn.LayerNorm(features) if norm else nn.Identity()
         self.project = linear(len(ELECTRODES) * features, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """`x` (B,T,C,F) → (B,W,T)."""
-        steps: Tensor = self.project(x.flatten(2))
+        steps: Tensor = self.project(self.norm(x).flatten(2))
         return steps.transpose(1, 2)
 
 

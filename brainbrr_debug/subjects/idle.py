@@ -41,11 +41,12 @@ def _rules(config: Config) -> Iterator[tuple[str, bool, str]]:
     )
     yield "model.graph.edge_mamba_[dh]*", no_edges, "model.graph.edge_mamba_layers is 0"
     yield (
-        "model.graph.pe model.graph.pe_gradient model.graph.semi_dynamic_interval",
+        "model.graph.pe model.graph.pe_gradient model.graph.pe_repair model.graph.semi_dynamic_interval",
         not graph.use_dynamic_pe,
         "model.graph.use_dynamic_pe is false",
     )
-    yield "model.graph.pe_gradient", graph.pe == "resolvent", "a resolvent has no eigenvectors"
+    yield "model.graph.pe_[gr]*", graph.pe == "resolvent", "a resolvent has no eigenvectors"
+    yield "model.back_norm", model.architecture != "v3", f"architecture {model.architecture} has no electrodes"
     yield "training.focal_*", training.loss != "focal", f"training.loss is {training.loss}"
     yield "training.max_skipped_steps", training.on_nonfinite != "skip", "training.on_nonfinite is not skip"
     yield "data.*_ratio", not data.use_balanced_sampling, "data.use_balanced_sampling is false"

@@ -237,6 +237,7 @@ def test_dead_weights_make_every_logit_nan_and_no_exception() -> None:
 CHANGES: dict[str, dict[str, Any]] = {
     "norm": {"norm": False},
     "bias": {"bias": False},
+    "back_norm": {"back_norm": True},
     "clamp": {"clamp": (-0.1, 0.1)},
     "tcn.num_layers": {"tcn": {"num_layers": 2}},
     "tcn.channels": {"tcn": {"channels": (8, 6)}},
@@ -263,6 +264,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "graph.edge_mamba_headdim": {"graph": {"edge_mamba_headdim": 8}},
     "graph.use_dynamic_pe": {"graph": {"use_dynamic_pe": False}},
     "graph.pe": {"graph": {"pe": "resolvent"}},
+    "graph.pe_repair": {"graph": {"pe_repair": "clamp_eigenvalues"}},
     "graph.k_eigenvectors": {"graph": {"k_eigenvectors": 8}},
     "graph.semi_dynamic_interval": {"graph": {"semi_dynamic_interval": 3}},
 }

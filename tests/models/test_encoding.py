@@ -20,7 +20,7 @@ from brainbrr.models.encoding import (
     montage_adjacency,
     montage_eigenvectors,
 )
-from brainbrr.models.laplacian import laplacian
+from brainbrr.models.laplacian import JITTER, laplacian, repaired
 from tests.models import graphs
 
 
@@ -104,6 +104,39 @@ def test_an_unused_degenerate_step_does_no_harm_with_an_interval() -> None:
     build(pe_gradient="raw", semi_dynamic_interval=2)(adjacency).square().sum().backward()
     assert adjacency.grad is not None
     assert adjacency.grad.isfinite().all()
+
+
+def nodes_behind(found: Tensor) -> list[str]:
+    """The names of the autograd nodes that `found` came from."""
+    seen: dict[int, Any] = {}
+    nodes = [found.grad_fn]
+    while nodes:
+        node = nodes.pop()
+        if node is not None and id(node) not in seen:
+            seen[id(node)] = node
+            nodes += [following for following, _ in node.next_functions]
+    return [node.name() for node in seen.values()]
+
+
+@pytest.mark.parametrize(
+    ("repair", "node", "more"), [("clamp_eigenvalues", "LinalgEighBackward0", 1), ("jitter", "AddBackward0", 1)]
+)
+def test_a_historical_repair_alters_what_is_decomposed(repair: str, node: str, more: int) -> None:
+    adjacency = batch().requires_grad_()
+    plain, other = build(pe_gradient="raw")(adjacency), build(pe_gradient="raw", pe_repair=repair)(adjacency)
+    assert nodes_behind(other).count(node) == nodes_behind(plain).count(node) + more
+    torch.testing.assert_close(other, plain, rtol=1e-2, atol=1e-2)
+
+
+def test_nan_to_num_stands_behind_the_vectors() -> None:
+    adjacency = batch().requires_grad_()
+    assert "NanToNumBackward0" in nodes_behind(build(pe_gradient="raw", pe_repair="nan_to_num")(adjacency))
+
+
+def test_jitter_moves_every_eigenvalue_and_no_gap() -> None:
+    matrix = laplacian(batch().double())
+    before, after = (torch.linalg.eigvalsh(x) for x in (matrix, repaired(matrix, "jitter")))
+    torch.testing.assert_close(after - before, torch.full_like(before, JITTER), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", list(graphs.named()))

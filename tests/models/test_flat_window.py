@@ -136,3 +136,17 @@ def test_two_neighbours_repeat_the_eigenvalue_one_without_any_artefact() -> None
         repeated[top_k] = close.any(-1).double().mean().item()
     assert 0.005 < repeated[2] < 0.08
     assert repeated[3] < 0.002
+
+
+PLACEBOS: dict[str, dict[str, Any]] = {
+    "eigenvalue clamp": {"pe_repair": "clamp_eigenvalues"},
+    "nan_to_num on the eigenvectors": {"pe_repair": "nan_to_num"},
+    "jitter": {"pe_repair": "jitter"},
+    "no edge stream": {"edge_layers": 0},
+}
+
+
+@pytest.mark.parametrize("repair", list(PLACEBOS))
+def test_no_repair_that_was_tried_at_the_time_reaches_the_gradient(repair: str) -> None:
+    counts = not_finite(historical(pe_gradient="raw", **PLACEBOS[repair]), windows(slice(None)))
+    assert all(counts[component][0] for component in UPSTREAM)
