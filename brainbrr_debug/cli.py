@@ -195,28 +195,37 @@ def spectrum(capture: Path, subject_name: str | None, form: str, output: Path | 
 
 @cli.command(short_help="One file about a run: verdicts, curves, trials, repairs.")
 @click.argument("run", type=click.Path(path_type=Path))
-@result_options("html", "text", "json")
-def report(run: Path, form: str, output: Path | None, force: bool) -> int:
+@click.option(
+    "--show-signal", is_flag=True, help="Draw the signal of the samples to blame: it is somebody's. Only html."
+)
+@result_options("html", "text", "json", "sarif", "junit")
+def report(run: Path, show_signal: bool, form: str, output: Path | None, force: bool) -> int:
     """Everything known about a run in one file: verdicts, curves, trials, repairs, environment.
 
-    With html it goes to RUN/report.html unless --output says otherwise.
+    With html it goes to RUN/report.html unless --output says otherwise; with --show-signal to
+    RUN/report-with-signal.html, so that nobody hands out a signal by mistake.
     """
-    from brainbrr_debug.report.html import page
-    from brainbrr_debug.report.machine import document
+    from brainbrr_debug.errors import UsageError
     from brainbrr_debug.report.material import gather
-    from brainbrr_debug.report.text import run_text
     from brainbrr_debug.rundir import RunDir
 
     refuse_to_overwrite(output, force=force)
+    if show_signal and form != "html":
+        raise UsageError(f"--show-signal draws a picture, and {form} holds none; leave it out, or use --format html")
     directory = RunDir.open(run)
-    material = gather(directory)
+    material = gather(directory, show_signal=show_signal)
     if form == "html":
+        from brainbrr_debug.report.html import page
+
         # The report beside a run is made from the run, and made anew whenever the run has grown.
-        emit(
-            {}, page(material), form="text", output=output or directory.path / "report.html", force=force or not output
-        )
+        beside = directory.path / ("report-with-signal.html" if show_signal else "report.html")
+        emit({}, page(material), form=form, output=output or beside, force=force or not output)
     else:
-        emit(document(material), run_text(material), form=form, output=output, force=force)
+        from brainbrr_debug.report.machine import document, junit_text, sarif_text
+        from brainbrr_debug.report.text import run_text
+
+        text = {"text": run_text, "sarif": sarif_text, "junit": junit_text}.get(form, run_text)(material)
+        emit(document(material), text, form=form, output=output, force=force)
     return EXIT_GOOD
 
 

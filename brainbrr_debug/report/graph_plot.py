@@ -25,7 +25,7 @@ def graph(
     places: Mapping[str, Sequence[float]] | None = None,
     marked: Sequence[str] = (),
 ) -> str:
-    """Nodes are the rows of `entries` (n, n), by their `names` where there are n of them; those in `marked` are squares.
+    """Nodes are the rows of `entries` (n, n), by their `names` where there are n of them; those `marked` are squares.
 
     `places` are (x, y) by name, on a head seen from above, nose up, within the unit circle; all n names or none.
     """

@@ -41,11 +41,13 @@ def _why(verdict: Mapping[str, Any]) -> str:
     return f"because of {CAUSES[verdict['cause']]}"
 
 
-def _repair(verdict: Mapping[str, Any]) -> str:
-    """The repair to try first: a proved one, else the one that changes least."""
+def best_repair(verdict: Mapping[str, Any]) -> str:
+    """The repair to try first: a proved one, else the one that changes least; "" where nothing heals."""
     healing = [repair for repair in verdict["repairs"] if repair["heals"] and not repair["hides"]]
     best = next((repair for repair in healing if repair["proved"]), healing[0] if healing else None)
-    if best is None:
-        return ""
-    changes = ", ".join(f"{key}={value}" for key, value in best["changes"].items())
-    return f"; {changes} heals it" + (", proved" if best["proved"] else "")
+    return "" if best is None else ", ".join(f"{key}={value}" for key, value in best["changes"].items())
+
+
+def _repair(verdict: Mapping[str, Any]) -> str:
+    best = best_repair(verdict)
+    return f"; {best} heals it" if best else ""

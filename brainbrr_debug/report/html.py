@@ -17,6 +17,7 @@ from brainbrr_debug.report.headline import headline
 from brainbrr_debug.report.heat import strip
 from brainbrr_debug.report.material import Material
 from brainbrr_debug.report.matrix_html import degenerate
+from brainbrr_debug.report.signal_plot import signal_plot
 from brainbrr_debug.report.spectrum_plot import STYLE
 from brainbrr_debug.report.verdict_html import answer, certificate, experiments, repairs
 
@@ -34,6 +35,7 @@ def page(material: Material) -> str:
     else:
         body += answer(latest)
     body += _readings(material)
+    body += [section("The signal", *map(signal_plot, material.signals))] if material.signals else []
     if latest is not None:
         body += degenerate(latest) + experiments(latest) + repairs(latest)
     if material.certificate:

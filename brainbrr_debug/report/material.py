@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from brainbrr_debug.records import Finding, Reading
 from brainbrr_debug.report.curves import Point, curves, first_abnormal
 from brainbrr_debug.report.heat import Heat, heat
 from brainbrr_debug.rundir import RunDir, RunDirError
+
+if TYPE_CHECKING:
+    from brainbrr_debug.report.signal import Signal
 
 CERTIFICATE = "certificate.json"
 
@@ -29,16 +32,22 @@ class Material:
     first_abnormal: Reading | None = None
     certificate: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     captures: tuple[str, ...] = ()
+    signals: tuple[Signal, ...] = ()
     steps: int = 0
     damaged: int = 0
 
 
-def gather(run: RunDir) -> Material:
-    """Everything of a run. Raises RunDirError for a verdict that cannot be read."""
+def gather(run: RunDir, *, show_signal: bool = False) -> Material:
+    """Everything of a run; with `show_signal` the signal of the samples that its latest verdict names, too.
+
+    Raises RunDirError for a verdict that cannot be read or whose signal is not to be had, and CaptureError for a
+    capture that is damaged.
+    """
     readings, findings = run.readings(), run.findings()
+    verdicts = tuple(_verdict(path) for path in run.list_verdicts())
     return Material(
         name=run.path.resolve().name,
-        verdicts=tuple(_verdict(path) for path in run.list_verdicts()),
+        verdicts=verdicts,
         findings=findings.items,
         environment=run.environment(),
         curves=curves(readings.items),
@@ -46,9 +55,23 @@ def gather(run: RunDir) -> Material:
         first_abnormal=first_abnormal(readings.items),
         certificate=_certificate(run.path / CERTIFICATE),
         captures=tuple(f"captures/{path.name}" for path in run.list_captures()),
+        signals=_signals(run, verdicts) if show_signal else (),
         steps=len({reading.step for reading in readings.items}),
         damaged=readings.damaged + findings.damaged,
     )
+
+
+def _signals(run: RunDir, verdicts: Sequence[Mapping[str, Any]]) -> tuple[Signal, ...]:
+    from brainbrr_debug.report.signal import signals_of
+
+    if not verdicts:
+        raise RunDirError(
+            f"{run.path}: has no verdict, so there is no sample whose signal could be shown; bisect first"
+        )
+    captures = [path for path in run.list_captures() if int(path.stem[:6]) == verdicts[-1]["step"]]
+    if not captures:
+        raise RunDirError(f"{run.path}: holds no capture of step {verdicts[-1]['step']}, so there is no signal to show")
+    return signals_of(captures[0], verdicts[-1])
 
 
 def _verdict(path: Path) -> dict[str, Any]:

@@ -38,6 +38,10 @@ svg line.mark { stroke: var(--bad); stroke-dasharray: 3 3; } svg text.mark { fil
 svg [class^="heat"] { fill: var(--curve); } svg .heat0 { fill-opacity: .12; } svg .heat1 { fill-opacity: .34; }
 svg .heat2 { fill-opacity: .56; } svg .heat3 { fill-opacity: .78; }
 svg .broken { fill: var(--card); stroke: var(--bad); } svg .ring { fill: none; stroke: var(--ink); stroke-width: 2; }
+svg .trace { fill: none; stroke: var(--curve); stroke-width: .8; }
+svg .blamed { stroke: var(--bad); stroke-width: 1.4; }
+svg rect.span { fill: var(--bad); fill-opacity: .1; stroke: var(--bad); stroke-dasharray: 5 3; }
+svg .lost { stroke: var(--bad); stroke-width: 2; }
 svg .outline { fill: none; stroke: var(--line); stroke-width: 2; } svg .edge { stroke: var(--curve); }
 svg .node { fill: var(--card); stroke: var(--ink); } svg .marked { stroke: var(--bad); stroke-width: 2.5; }
 svg .name { fill: var(--ink); font-size: 11px; } svg.head { max-width: 26rem; }
