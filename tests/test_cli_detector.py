@@ -483,7 +483,6 @@ def test_evaluate_draws_into_a_folder_and_one_page(brainbrr: Run, place: Path, t
     assert (tmp_path / "figures/reliability.png").is_file()
     refused = brainbrr(*arguments)
     assert refused.code == 2 and "--force to overwrite" in refused.error
-    assert brainbrr(*arguments, "--force").code == 0
 
 
 def test_evaluate_chooses_thresholds_on_dev_where_there_is_one(brainbrr: Run, trained: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import click
 
 from brainbrr.cli.configuration import SET, resolve
 from brainbrr.terminal import progress
-from brainbrr_debug.main import emit, narrate, refuse_to_overwrite, result_options
+from brainbrr_debug.main import emit, narrate, refuse_to_overwrite, result_options, write
 
 
 @click.command("build-cache")
@@ -73,19 +73,53 @@ def scan_cache(cache_dir: Path, form: str, output: Path | None, force: bool) -> 
 
 
 @click.command()
-@click.argument("recording", type=click.Path(path_type=Path))
+@click.argument("source", metavar="RECORDING|CACHE", type=click.Path(path_type=Path))
+@click.option("--labels", type=click.Path(path_type=Path), help="Of RECORDING.  [default: what lies beside it]")
+@click.option("--predictions", type=click.Path(path_type=Path), help="To show on the page: a label file, or .npy.")
+@click.option("--html", type=click.Path(path_type=Path), help="Also write a page of pictures.")
 @result_options("text", "json")
-def inspect(recording: Path, form: str, output: Path | None, force: bool) -> int:
-    """Look at every electrode of the EDF file RECORDING: flat, saturated, popped, bridged, duplicated, mains.
+def inspect(
+    source: Path,
+    labels: Path | None,
+    predictions: Path | None,
+    html: Path | None,
+    form: str,
+    output: Path | None,
+    force: bool,
+) -> int:
+    """Look at every electrode of an EDF file (flat, saturated, popped, bridged, duplicated, mains), or at a cache.
 
-    Exit codes: 0 no fault but mains, which the notch removes; 1 at least one.
+    Exit codes: 0 no fault but mains, which the notch removes, or a sound cache; 1 at least one fault or problem.
     """
+    for path in (output, html):
+        refuse_to_overwrite(path, force=force)
+    if source.is_dir():
+        if labels or predictions:
+            raise click.UsageError(f"{source} is a folder; expected an EDF file for --labels and --predictions")
+        return _inspect_cache(source, html, form=form, output=output, force=force)
+    if predictions and not html:
+        raise click.UsageError("--predictions are shown on the page alone; expected --html PAGE as well")
     from brainbrr.data.inspection import inspect_recording
+    from brainbrr.data.recording_page import read_marks, recording_page
 
-    refuse_to_overwrite(output, force=force)
-    found = inspect_recording(recording)
+    found, montaged = inspect_recording(source, labels)
+    marks = read_marks(found, predictions)
     emit(found.to_dict(), found.text(), form=form, output=output, force=force)
+    if html is not None:
+        write(html, recording_page(found, montaged, marks), force=force)
     return 0 if found.sound else 1
+
+
+def _inspect_cache(folder: Path, html: Path | None, *, form: str, output: Path | None, force: bool) -> int:
+    from brainbrr.data.cache_inspection import inspect_cache
+    from brainbrr.data.cache_page import cache_page
+
+    with progress("recordings", narrate, live=resolve(None, ())[0].experiment.progress) as advance:
+        found = inspect_cache(folder, advance)
+    emit(found.to_dict(), found.text(), form=form, output=output, force=force)
+    if html is not None:
+        write(html, cache_page(found), force=force)
+    return 1 if found.report.problems else 0
 
 
 @click.command()

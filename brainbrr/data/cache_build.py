@@ -24,6 +24,7 @@ from brainbrr.data.formats import find_labels, read_label_file
 from brainbrr.data.labels import clip_events
 from brainbrr.data.montage import to_electrodes
 from brainbrr.data.preprocess import preprocess
+from brainbrr.data.quality import amplitudes
 from brainbrr.data.stored import CachedRecording
 
 Progress = Callable[[int, int, str], None]
@@ -188,6 +189,7 @@ def _build(source: Source, folder: Path, preprocessing: Preprocessing, wanted_ha
             path=folder / f"{source.name}.npy",
             interpolated=montaged.interpolated,
             clipped=prepared.clipped,
+            amplitudes_uv=amplitudes(montaged.signal, recording.rate),
             nonfinite=prepared.nonfinite,
             gaps=recording.gaps,
             notes=tuple(notes),

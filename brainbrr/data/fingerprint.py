@@ -16,7 +16,7 @@ from brainbrr.config import Preprocessing
 from brainbrr.data.formats import find_labels
 
 # Raised whenever the same file and options give other numbers or other fields: every cache is then built anew.
-SCHEMA = 1
+SCHEMA = 2
 _ENDS = 1 << 20
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from brainbrr.data.edf import read_recording
 from brainbrr.data.formats import find_labels, read_label_file
 from brainbrr.data.labels import Event
-from brainbrr.data.montage import to_electrodes
-from brainbrr.data.quality import Fault, find_faults
+from brainbrr.data.montage import Montaged, to_electrodes
+from brainbrr.data.quality import Fault, amplitudes, find_faults
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +23,7 @@ class Inspection:
     interpolated: tuple[str, ...]
     notes: tuple[str, ...]
     faults: tuple[Fault, ...]
+    amplitudes_uv: tuple[float, ...]
     labels: str | None
     seizures: tuple[Event, ...] | None
 
@@ -52,18 +53,23 @@ class Inspection:
         return "\n".join(lines)
 
 
-def inspect_recording(path: Path) -> Inspection:
-    """Read the EDF file at `path` and look at every electrode. Raises RecordingError and LabelError as reading does."""
+def inspect_recording(path: Path, labels: Path | None = None) -> tuple[Inspection, Montaged]:
+    """Read the EDF file at `path` and look at every electrode; `labels`: a file that does not lie beside it.
+
+    Raises RecordingError and LabelError as reading does.
+    """
     recording = read_recording(path)
     montaged = to_electrodes(recording)
-    labels_at = find_labels(path)
-    return Inspection(
+    labels_at = labels or find_labels(path)
+    inspection = Inspection(
         recording=path.name,
         duration_s=recording.duration_s,
         rate=recording.rate,
         interpolated=montaged.interpolated,
         notes=(*recording.notes, *montaged.notes),
         faults=find_faults(montaged.signal, recording.rate),
+        amplitudes_uv=amplitudes(montaged.signal, recording.rate),
         labels=None if labels_at is None else labels_at.name,
         seizures=None if labels_at is None else read_label_file(labels_at, path.stem).events,
     )
+    return inspection, montaged

@@ -24,6 +24,7 @@ BRIDGED_UV2 = 1.0  # variance of the difference of two electrodes: gel between t
 LIVELY_UV2 = 25.0  # variance of an electrode that shows EEG
 MAINS_HZ = (50.0, 60.0)
 MAINS_RATIO = 20.0  # power within 1 Hz of the line against that of its neighbourhood
+AMPLITUDE_EVERY = 4  # seconds: the median of a quarter of them is as good
 PIECE_S = 10  # for what needs more than a second to be told
 
 Signal = npt.NDArray[np.float64]
@@ -64,6 +65,20 @@ def find_faults(signal: npt.NDArray[np.floating], rate: float) -> tuple[Fault, .
         ),
     ]
     return tuple(sorted(found, key=lambda fault: (fault.start_s, fault.kind, fault.electrodes)))
+
+
+def amplitudes(signal: npt.NDArray[np.floating], rate: float) -> tuple[float, ...]:
+    """The usual amplitude of each electrode of `signal` (19, N) µV: the median of its standard deviations by second.
+
+    Neither drift nor a few bad stretches move it. Every AMPLITUDE_EVERYth second is looked at; a recording of less
+    than one is taken as a whole.
+    """
+    width = min(max(2, round(rate)), signal.shape[1])
+    seconds = signal.shape[1] // width
+    return tuple(  # row by row: a whole recording is not copied
+        float(np.median(np.nan_to_num(row[: seconds * width].reshape(seconds, width)[::AMPLITUDE_EVERY]).std(axis=1)))
+        for row in signal
+    )
 
 
 def _pops(blocks: Signal, rate: float) -> Mask:

@@ -24,12 +24,16 @@ from brainbrr.data.timeline import Gap
 from brainbrr.files import atomic_write
 
 STEPS = 32767  # of the int16 on either side of zero
+_TUPLES = ("interpolated", "clipped", "amplitudes_uv", "notes", "source_state")
 _OPEN = 256  # arrays mapped at a time: each holds a file descriptor
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class CachedRecording:
-    """A preprocessed recording on disk. `events` is None when it is unlabelled; `clipped` per electrode."""
+    """A preprocessed recording on disk. `events` is None when it is unlabelled.
+
+    Per electrode: `clipped`, the share of samples; `amplitudes_uv`, how large it was before it was scaled.
+    """
 
     name: str
     patient: str
@@ -38,6 +42,7 @@ class CachedRecording:
     path: Path
     interpolated: tuple[str, ...]
     clipped: tuple[float, ...]
+    amplitudes_uv: tuple[float, ...]
     nonfinite: tuple[NonFinite, ...]
     gaps: tuple[Gap, ...]
     notes: tuple[str, ...]
@@ -150,7 +155,9 @@ def from_json(values: dict[str, Any], folder: Path) -> CachedRecording:
             "events": None if events is None else tuple(Event(**event) for event in events),
             "nonfinite": tuple(NonFinite(**entry) for entry in values["nonfinite"]),
             "gaps": tuple(Gap(**gap) for gap in values["gaps"]),
-            **{key: tuple(values[key]) for key in ("interpolated", "clipped", "notes", "source_state")},
+            **{
+                key: tuple(values[key]) for key in ("interpolated", "clipped", "amplitudes_uv", "notes", "source_state")
+            },
         }
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from brainbrr.evaluation.figures import curves, timeline
 from brainbrr.evaluation.patients import RecordingResult
 from brainbrr.evaluation.report import EvaluationReport
-from brainbrr.page import figure, heading, listing, page, paragraph, side_by_side, table
+from brainbrr.page import heading, listing, page, paragraph, side_by_side, table
 
 TIMELINES = 60
 
@@ -28,7 +28,7 @@ def _body(report: EvaluationReport) -> Iterator[str]:
     yield heading("By every rule in use, at the configured thresholds")
     yield table(report.rules.rows())
     yield heading("Curves")
-    yield side_by_side(figure(picture.render("svg").decode(), picture.caption) for picture in curves(report))
+    yield side_by_side(picture.on_page() for picture in curves(report))
     if report.auroc is None or not sweep.references:
         yield paragraph("Without both seizures and background there is no ROC, without seizures no sensitivity.")
     yield heading("Calibration")
@@ -39,8 +39,7 @@ def _body(report: EvaluationReport) -> Iterator[str]:
     yield heading("Timelines")
     worst = sorted(report.recordings, key=lambda recording: _errors(report, recording), reverse=True)
     for recording in worst[:TIMELINES]:
-        picture = timeline(report, recording)
-        yield figure(picture.render("svg").decode(), picture.caption)
+        yield timeline(report, recording).on_page()
     if len(worst) > TIMELINES:
         yield paragraph(f"{len(worst) - TIMELINES} recordings with no more errors than these are not drawn.")
 

@@ -6,11 +6,9 @@ for no picture.
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -20,49 +18,7 @@ from brainbrr.evaluation.patients import RecordingResult
 from brainbrr.evaluation.report import EvaluationReport, shown
 from brainbrr.files import atomic_write
 from brainbrr.page import colour
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-SQUARE, WIDE = (5.0, 4.2), (9.0, 1.9)  # inches
-
-
-@dataclass(frozen=True, kw_only=True)
-class Picture:
-    """One picture; `caption` says in words what it shows. Nothing is drawn before `render`."""
-
-    name: str
-    caption: str
-    size: tuple[float, float]
-    draw: Callable[[Axes], None]
-
-    def render(self, form: Literal["svg", "png"]) -> bytes:
-        """The picture as a file."""
-        import matplotlib
-        from matplotlib.figure import Figure
-
-        style: Any = {
-            "svg.hashsalt": self.name,
-            "svg.fonttype": "none",
-            "font.size": 9.0,
-            "text.color": colour("ink"),
-            "axes.edgecolor": colour("dim"),
-            "axes.labelcolor": colour("ink"),
-            "axes.facecolor": "none",
-            "axes.grid": True,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "grid.color": colour("line"),
-            "xtick.color": colour("dim"),
-            "ytick.color": colour("dim"),
-        }
-        told = {"Date": None, "Creator": None, "Format": None, "Type": None} if form == "svg" else {"Software": None}
-        with matplotlib.rc_context(style):
-            drawing = Figure(figsize=self.size, layout="constrained", facecolor=colour("paper"))
-            self.draw(drawing.add_subplot())
-            file = io.BytesIO()
-            drawing.savefig(file, format=form, dpi=120, metadata=told)
-        return file.getvalue()
+from brainbrr.picture import SQUARE, WIDE, Picture
 
 
 def curves(report: EvaluationReport) -> list[Picture]:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from brainbrr.config import Preprocessing
 from brainbrr.data.cache import CacheError, build_cache, check_patients, open_cache, scan
 from brainbrr.data.edf import read_recording
+from brainbrr.data.fingerprint import SCHEMA
 from brainbrr.data.labels import Event
 from brainbrr.data.montage import to_electrodes
 from brainbrr.data.preprocess import preprocess
@@ -86,6 +87,7 @@ def test_round_trip(tmp_path: Path, seed: int, n: int, clip: float, data: st.Dat
         path=tmp_path / "a.npy",
         interpolated=("Fz",),
         clipped=(0.1,) * 19,
+        amplitudes_uv=(20.0,) * 19,
         nonfinite=(),
         gaps=(),
         notes=("µ",),
@@ -289,7 +291,7 @@ class TestDamage:
         content[5000] ^= 1
         path.write_bytes(content)
         assert scan(tmp_path / "c").problems == ()
-        (problem,) = scan(tmp_path / "c", verify=True).problems
+        (problem,) = scan(tmp_path / "c", verify=None).problems
         assert "bbb_s001_t000.npy: checksum" in problem
 
     def test_a_broken_description_is_built_anew(self, data: Path, tmp_path: Path) -> None:
@@ -304,8 +306,8 @@ class TestDamage:
     def test_another_schema(self, data: Path, tmp_path: Path) -> None:
         build_cache(data, tmp_path / "c", "train", OPTIONS)
         index = tmp_path / "c" / "train.json"
-        index.write_text(index.read_text().replace('"schema": 1', '"schema": 0'))
-        with pytest.raises(CacheError, match=r"has schema 0; expected 1: run"):
+        index.write_text(index.read_text().replace(f'"schema": {SCHEMA}', '"schema": 0'))
+        with pytest.raises(CacheError, match=rf"has schema 0; expected {SCHEMA}: run"):
             open_cache(tmp_path / "c", "train")
         build_cache(data, tmp_path / "c", "train", OPTIONS)
         open_cache(tmp_path / "c", "train")
@@ -385,7 +387,7 @@ class TestCorpus:
 def test_scan(data: Path, tmp_path: Path) -> None:
     for split in ("train", "dev"):
         build_cache(data, tmp_path / "c", split, OPTIONS)
-    report = scan(tmp_path / "c", window_size=10, stride=5, verify=True)
+    report = scan(tmp_path / "c", window_size=10, stride=5, verify=None)
     assert report.trainable
     train, dev = report.splits
     assert (train.split, train.labelled, train.unlabelled, train.with_seizures, train.seizures) == ("train", 3, 1, 2, 2)
