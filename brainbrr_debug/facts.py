@@ -138,3 +138,57 @@ class ConfigFacts:
                 return self.lines[key]
             key = key.rpartition(".")[0]
         return None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class CachedItem:
+    """One recording in a cache. `positives`: labelled events, None where it is unlabelled; `group`: whose it is.
+
+    `clipped`: share of the samples of each channel that were cut off; `largest`: magnitude, in units of scale.
+    """
+
+    name: str
+    path: Path
+    split: str
+    group: str
+    positives: int | None
+    positive_seconds: float
+    clipped: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    largest: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Damage:
+    """What keeps a cache from being used: `kind` as in the ids of the checks, the file, and a sentence."""
+
+    kind: str
+    path: Path
+    message: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelFault:
+    """Channels of a recording that carry no signal of their own, from second to second."""
+
+    recording: str
+    path: Path
+    kind: str
+    channels: tuple[str, ...]
+    start_s: float
+    stop_s: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class CacheFacts:
+    """One cache. `foreign`: made by another program; `rebuild`: the command that makes it anew.
+
+    `sources`: events and their seconds in the label files that it was made from, by split, where those are at hand.
+    """
+
+    path: Path
+    foreign: bool
+    rebuild: str
+    items: tuple[CachedItem, ...] = ()
+    damage: tuple[Damage, ...] = ()
+    sources: Mapping[str, tuple[int, float]] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()

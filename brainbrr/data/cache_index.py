@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import fcntl
 import json
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,16 +78,36 @@ def read_index(cache_dir: Path, split: str) -> Index:
         document = json.loads(path.read_bytes())
         if document["schema"] != SCHEMA:
             raise CacheError(f"{path} has schema {document['schema']}; expected {SCHEMA}: {again}")
-        return Index(
-            preprocessing_hash=document["preprocessing_hash"],
+        index = Index(
+            preprocessing_hash=str(document["preprocessing_hash"]),
             recordings=tuple(from_json(values, cache_dir / split) for values in document["recordings"]),
             failures=tuple(Failure(**values) for values in document["failures"]),
-            pending=tuple(document["pending"]),
+            pending=tuple(map(str, document["pending"])),
         )
+        for recording in index.recordings:
+            _require_sound(recording)
+        return index
     except CacheError:
         raise
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CacheError(f"{path} is damaged ({error}); remove it and {again}") from None
+
+
+def _require_sound(recording: CachedRecording) -> None:
+    """Raises TypeError or ValueError for a name that is no file's, and for numbers that are none."""
+    texts = (recording.name, recording.patient, recording.source, recording.preprocessing_hash)
+    times = [
+        *(time for event in recording.events or () for time in (event.start_s, event.stop_s)),
+        *(time for gap in recording.gaps for time in (gap.start_s, gap.stop_s)),
+        *recording.clipped,
+        recording.clip_sigma,
+    ]
+    if not all(isinstance(text, str) for text in texts) or set(recording.name) & {"/", "\0"}:
+        raise TypeError(f"a recording named {recording.name!r:.60}")
+    if type(recording.n_samples) is not int or not 0 < recording.n_samples < 1 << 40:
+        raise ValueError(f"{recording.name}: {recording.n_samples!r:.60} samples")
+    if not all(math.isfinite(time) for time in times) or not all(type(bad.count) is int for bad in recording.nonfinite):
+        raise ValueError(f"{recording.name}: numbers that are not finite")
 
 
 def list_anew(cache_dir: Path, split: str) -> Index:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from brainbrr.config import SAMPLING_RATE
-from brainbrr.data.cache_index import Failure, read_index
+from brainbrr.config import SAMPLING_RATE, Preprocessing
+from brainbrr.data.cache_index import Failure, Index, build_command, index_path, read_index
 from brainbrr.data.corpus import check_disjoint
 from brainbrr.data.errors import CacheError
+from brainbrr.data.fingerprint import preprocessing_hash
 from brainbrr.data.layouts import SPLITS
 from brainbrr.data.stored import CachedRecording
 from brainbrr.data.windows import BACKGROUND, FULL, PARTIAL, window_kinds, window_starts
+
+T = TypeVar("T")
 
 _SHOWN = 10
 _KINDS = {"background": BACKGROUND, "partial": PARTIAL, "full": FULL}
@@ -54,12 +57,29 @@ class SplitScan:
     recordings: tuple[RecordingScan, ...]
 
 
+ProblemKind = Literal["labels", "stale", "empty", "dangling", "corrupt", "leakage"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """What keeps a cache from being used, in one sentence, and the file or folder that it is about."""
+
+    kind: ProblemKind
+    path: Path
+    message: str
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ScanReport:
-    """All splits of a cache, and in one sentence each what keeps it from being used."""
+    """All splits of a cache, and what keeps it from being used."""
 
     splits: tuple[SplitScan, ...]
-    problems: tuple[str, ...]
+    found: tuple[Problem, ...]
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """The problems, a sentence each."""
+        return tuple(problem.message for problem in self.found)
 
     @property
     def trainable(self) -> bool:
@@ -68,7 +88,8 @@ class ScanReport:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
-        return {**dataclasses.asdict(self), "trainable": self.trainable}
+        splits = [dataclasses.asdict(split) for split in self.splits]
+        return {"splits": splits, "problems": list(self.problems), "trainable": self.trainable}
 
     def text(self) -> str:
         """For a person; the manifest itself is in the JSON."""
@@ -78,11 +99,19 @@ class ScanReport:
         return "\n".join([*lines, *(f"problem: {problem}" for problem in self.problems)])
 
 
-def scan(cache_dir: str | Path, *, window_size: float = 60.0, stride: float = 10.0, verify: bool = False) -> ScanReport:
+def scan(
+    cache_dir: str | Path,
+    *,
+    window_size: float = 60.0,
+    stride: float = 10.0,
+    verify: int | None = 0,
+    preprocessing: Preprocessing | None = None,
+) -> ScanReport:
     """Scan every split of a cache; windows of `window_size` s every `stride` s.
 
-    `verify` also reads every sample and compares checksums. What is wrong becomes a problem of the report. Raises
-    CacheError where there is no cache at all.
+    Of `verify` recordings of each split (None: of all) every sample is read and the checksum compared. `preprocessing`
+    is what the cache must have been made with (None: whatever it was). What is wrong becomes a problem of the report.
+    Raises CacheError where there is no cache at all.
     """
     cache_dir = Path(cache_dir)
     present = [split for split in SPLITS if (cache_dir / f"{split}.json").is_file() or (cache_dir / split).is_dir()]
@@ -93,20 +122,23 @@ def scan(cache_dir: str | Path, *, window_size: float = 60.0, stride: float = 10
         )
     splits, problems = [], []
     for split in present:
+        path = index_path(cache_dir, split)
         try:
             index = read_index(cache_dir, split)
         except CacheError as error:
-            problems.append(str(error))
+            kind: ProblemKind = "corrupt" if path.is_file() else "empty"
+            problems.append(Problem(kind=kind, path=path, message=str(error)))
             continue
         manifest = [_scan_recording(recording, window_size, stride) for recording in index.recordings]
         splits.append(_sum(split, index.recordings, manifest, index.failures, len(index.pending)))
-        problems += _damage(index.recordings, verify)
+        problems += _stale(path, index, preprocessing)
+        problems += _damage(path, index.recordings, verify)
     try:
         check_disjoint({split.split: {recording.patient for recording in split.recordings} for split in splits})
     except CacheError as error:
-        problems.append(str(error))
-    problems += [_no_seizure(split) for split in splits if split.split == "train" and not split.seizures]
-    return ScanReport(splits=tuple(splits), problems=tuple(problems))
+        problems.append(Problem(kind="leakage", path=cache_dir, message=str(error)))
+    problems += [_no_seizure(cache_dir, split) for split in splits if split.split == "train" and not split.seizures]
+    return ScanReport(splits=tuple(splits), found=tuple(problems))
 
 
 def check_patients(cache_dir: str | Path) -> None:
@@ -161,23 +193,46 @@ def _sum(
     )
 
 
-def _damage(recordings: Sequence[CachedRecording], verify: bool) -> list[str]:
+def _stale(path: Path, index: Index, preprocessing: Preprocessing | None) -> Iterator[Problem]:
+    wanted = index.preprocessing_hash if preprocessing is None else preprocessing_hash(preprocessing)
+    others = {recording.preprocessing_hash for recording in index.recordings} | {index.preprocessing_hash}
+    for other in sorted(others - {wanted}):
+        message = f"{path}: built with other preprocessing: hash {other[:12]}, expected {wanted[:12]}"
+        yield Problem(kind="stale", path=path, message=f"{message}; run {build_command(path.parent, path.stem)}")
+
+
+def spread(items: Sequence[T], count: int | None) -> Sequence[T]:
+    """`count` of the items, evenly spread from the first on; all of them for None."""
+    if count is None or count >= len(items):
+        return items
+    return [items[number * len(items) // count] for number in range(count)]
+
+
+def _damage(path: Path, recordings: Sequence[CachedRecording], verify: int | None) -> list[Problem]:
     found = []
+    verified = {recording.name for recording in spread(recordings, verify)}
     for recording in recordings:
         try:
             recording.check_size()
-            if verify:
+            if recording.name in verified:
                 recording.check_content()
         except CacheError as error:
-            found.append(str(error))
-    more = [f"and {len(found) - _SHOWN} more damaged recordings"] if len(found) > _SHOWN else []
-    return found[:_SHOWN] + more
+            kind: ProblemKind = "corrupt" if recording.path.is_file() else "dangling"
+            found.append(Problem(kind=kind, path=recording.path, message=str(error)))
+    if len(found) > _SHOWN:
+        rest = f"and {len(found) - _SHOWN} more damaged recordings"
+        return [*found[:_SHOWN], Problem(kind="corrupt", path=path, message=rest)]
+    return found
 
 
-def _no_seizure(split: SplitScan) -> str:
-    return (
-        f"{split.split}: no seizure in {len(split.recordings)} recordings ({split.labelled} labelled, "
-        f"{split.unlabelled} without labels); expected at least one: are the .csv_bi files beside the .edf files?"
+def _no_seizure(cache_dir: Path, split: SplitScan) -> Problem:
+    return Problem(
+        kind="labels",
+        path=index_path(cache_dir, split.split),
+        message=(
+            f"{split.split}: no seizure in {len(split.recordings)} recordings ({split.labelled} labelled, "
+            f"{split.unlabelled} without labels); expected at least one: are the .csv_bi files beside the .edf files?"
+        ),
     )
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from brainbrr_debug.checks.source.index import Source
-    from brainbrr_debug.facts import ConfigFacts, Corner, Schedule
+    from brainbrr_debug.facts import CacheFacts, ChannelFault, ConfigFacts, Corner, Schedule
     from brainbrr_debug.machine import Machine, Parity
 
 Need = Literal["environment", "config", "cache", "checkpoint", "model", "run", "source", "smoke"]
@@ -113,6 +113,25 @@ class Given:
             return None
         times = RunDir.open(self.run).lines("readings.jsonl", lambda line: float(line["time"])).items
         return statistics.median(b - a for a, b in itertools.pairwise(times)) if len(times) > 1 else None
+
+    @functools.cached_property
+    def cache_facts(self) -> CacheFacts:
+        """What lies in the cache; with a configuration, what it is to be held against."""
+        from brainbrr_debug.subjects.cache import cache_facts
+
+        config = self.config if self.config is not None and not self.config_facts.refused else None
+        facts = cache_facts(_required(self.cache), config, self.setting("cache.corrupt", "verify"))
+        self.notes.extend(facts.notes)
+        return facts
+
+    @functools.cached_property
+    def channel_faults(self) -> tuple[ChannelFault, ...]:
+        """Stretches of the cache's recordings without a signal, of a few recordings of each split."""
+        from brainbrr_debug.subjects.cache import channel_faults
+
+        count, seconds = self.setting("cache.flat", "recordings"), self.setting("cache.flat", "seconds")
+        self.note(f"cache.flat: at most {count} recordings of each split were looked at")
+        return tuple(channel_faults(_required(self.cache), count, seconds))
 
     @property
     def accepted(self) -> ConfigFacts:
