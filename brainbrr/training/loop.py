@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -172,7 +172,7 @@ class Trainer:
         if self._rng is not None:
             if self.setup.step.updated:
                 return
-            _set_rng_state(self._rng)
+            set_rng_state(self._rng)
         self.save("last")
 
     def save(self, name: str) -> Path:
@@ -206,7 +206,7 @@ class Trainer:
         self.setup.optimizer.load_state_dict(checkpoint.state["optimizer"])
         self.scheduler.load_state_dict(checkpoint.state["scheduler"])
         self.setup.step.scaler.load_state_dict(checkpoint.state["scaler"])
-        _set_rng_state(checkpoint.rng)
+        set_rng_state(checkpoint.rng)
         self.step, self.epoch, self.batch = checkpoint.step, checkpoint.epoch, checkpoint.batch
         self.saved = checkpoint.step
         for name in PROGRESS:
@@ -218,7 +218,8 @@ def _rng_state() -> dict[str, torch.Tensor]:
     return {"cpu": torch.get_rng_state(), **cuda}
 
 
-def _set_rng_state(state: dict[str, torch.Tensor]) -> None:
+def set_rng_state(state: Mapping[str, torch.Tensor]) -> None:
+    """Set torch's generators to a checkpoint's."""
     torch.set_rng_state(state["cpu"])
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Self
 
 from brainbrr.config import ELECTRODES, Config
-from brainbrr.configure import build_config, with_values
+from brainbrr.configure import build_config, differences, with_values
 from brainbrr.data.dataset import WindowDataset
+from brainbrr.training.checkpoint import MAY_DIFFER, CheckpointError, load_checkpoint
+from brainbrr.training.loop import set_rng_state
 from brainbrr.training.optim import learning_rate_factor
 from brainbrr.training.setup import as_batch, build_setup, epoch_windows, planned_steps, window_batches
 from brainbrr_debug.subject import Batch, Run, Schedule, Switch
 from brainbrr_debug.subjects.electrodes import PLACES
+from brainbrr_debug.subjects.switches import switches_of
 
 
 class DetectorSubject:
@@ -51,117 +56,33 @@ class DetectorSubject:
 
     def switches(self) -> Mapping[str, Switch]:
         """Every component that can be taken away, and every hazard that has a safe form."""
-        return {**self._components(), **self._options()}
+        return switches_of(self.config)
 
-    def _components(self) -> dict[str, Switch]:
-        """What stands for one module of the detector."""
-        model, graph = self.config.model, self.config.model.graph
-        no_graph = None if model.architecture == "v3" and graph.enabled else "the model has no graph"
-        no_vectors = no_graph or (
-            None if graph.use_dynamic_pe and graph.pe == "laplacian" else "no eigenvectors are computed"
-        )
-        no_mamba = None if model.architecture != "tcn" and model.mamba.enabled else "the model has no Mamba stream"
-        return {
-            "model.graph.pe_gradient": Switch(
-                values=("raw", "detached", "safe"),
-                safe="safe",
-                applies=no_vectors or _already(graph.pe_gradient, "safe"),
-                component="graph.pe",
-                description="gradient through the eigenvectors: pairs closer than 1e-4 are dropped and counted",
-            ),
-            "model.graph.use_dynamic_pe": Switch(
-                values=(True, False),
-                safe=False,
-                applies=no_graph or _already(graph.use_dynamic_pe, False),
-                component="graph.pe",
-                description="one encoding of the fixed 10-20 neighbour graph instead of one per step",
-            ),
-            "model.graph.pe": Switch(
-                values=("laplacian", "resolvent"),
-                safe="resolvent",
-                applies=no_vectors,
-                component="graph.pe",
-                description="a resolvent filter of the adjacency: no eigenvectors, another encoding",
-            ),
-            "model.graph.edge_mamba_layers": Switch(
-                values=(graph.edge_mamba_layers, 0),
-                safe=0,
-                applies=no_graph or _already(graph.edge_mamba_layers, 0),
-                component="graph.edges",
-                description="edge weights straight from the similarity",
-            ),
-            "model.mamba.enabled": Switch(
-                values=(True, False),
-                safe=False,
-                applies=no_mamba,
-                component="nodes",
-                description="no Mamba stream per electrode",
-            ),
-            "model.graph.enabled": Switch(
-                values=(True, False),
-                safe=False,
-                applies=no_graph,
-                component="graph",
-                description="no graph at all",
-            ),
-        }
+    def resume(self, checkpoint: Path) -> tuple[Run, int] | None:
+        """The run as a checkpoint of `train` left it, with the batches that follow and torch's generators set.
 
-    def _options(self) -> dict[str, Switch]:
-        """What concerns the detector as a whole, or the training step."""
-        model, training = self.config.model, self.config.training
-        return {
-            "model.architecture": Switch(
-                values=("v3", "v2", "tcn"),
-                safe="tcn",
-                applies=_already(model.architecture, "tcn"),
-                keeps_weights=False,
-                description="v2: one Mamba-2 stack over all electrodes; tcn: none",
-            ),
-            "model.norm": Switch(
-                values=(False, True),
-                safe=True,
-                applies=_already(model.norm, True),
-                keeps_weights=False,
-                description="normalisation within and between the stages",
-            ),
-            "model.bias": Switch(
-                values=(False, True),
-                safe=True,
-                applies=_already(model.bias, True),
-                keeps_weights=False,
-                description="biases in the TCN and in the projection to the electrodes",
-            ),
-            "model.clamp": Switch(
-                values=(None, (-10.0, 10.0)),
-                safe=(-10.0, 10.0),
-                applies="already clamped" if model.clamp is not None else None,
-                hides=True,
-                description="the historical clamp behind every stage",
-            ),
-            "training.mixed_precision": Switch(
-                values=("fp16", "bf16", False),
-                safe=False,
-                applies=_already(training.mixed_precision, False),
-                description="float32 throughout",
-            ),
-            "training.on_nonfinite": Switch(
-                values=("stop", "sanitize"),
-                safe="sanitize",
-                applies=_already(training.on_nonfinite, "sanitize"),
-                hides=True,
-                description="the historical nan_to_num on logits and on the gradient that enters the network",
-            ),
-        }
+        None for any other file, and for one of another configuration.
+        """
+        try:
+            found = load_checkpoint(checkpoint)
+        except CheckpointError:
+            return None
+        if found.config is None or any(
+            not line.startswith(MAY_DIFFER) for line in differences(found.config, self.config)
+        ):
+            return None
+        run = self.build(self.config.experiment.seed, {})
+        run.model.load_state_dict(found.state["model"])
+        run.optimizer.load_state_dict(found.state["optimizer"])
+        run.extra_state["scaler"].load_state_dict(found.state["scaler"])
+        set_rng_state(found.rng)
+        return dataclasses.replace(run, batches=_rest(self.config, found.epoch, found.batch)), found.step
 
     def identify(self, batch_index: int, sample_index: int) -> dict[str, Any]:
         """Recording and seconds of a sample of a batch of the first epoch, from the cache."""
         dataset = _windows(self.config)
         order = epoch_windows(self.config, dataset, 0)
         return dict(dataset.identify(int(order[batch_index * self.config.training.batch_size + sample_index])))
-
-
-def _already(value: object, safe: object) -> str | None:
-    return f"is {safe!r} already" if value == safe else None
 
 
 def _schedule(config: Config) -> Schedule:
@@ -181,6 +102,14 @@ def _windows(config: Config) -> WindowDataset:
     from brainbrr.data.prepare import prepare, windows
 
     return windows(config, prepare(config)["train"])
+
+
+def _rest(config: Config, epoch: int, first: int) -> Iterator[Batch]:
+    """The batches of an epoch from `first` on, and those of the epochs after it."""
+    dataset = _windows(config)
+    for number in range(epoch, config.training.epochs):
+        for batch in window_batches(config, dataset, number, first if number == epoch else 0):
+            yield as_batch(batch)
 
 
 class _Batches:
