@@ -27,7 +27,7 @@ from brainbrr_debug.sentence import listed
 from brainbrr_debug.trials import Skipped, Trials
 
 PATIENCE = 60.0
-"""Seconds that all runs together may take, by what a repeat of the captured step took."""
+"""Seconds that all runs together may take, by what the fastest repeat of the captured step took."""
 RUNS = 8
 JUMP = 5.0
 """So many times the largest before it must a rate be for the schedule to be suspected: a warm-up doubles it at most."""
@@ -114,7 +114,7 @@ def _run(trials: Trials, name: str, course: Course) -> Ran:
 
 def _too_late(trials: Trials) -> str | None:
     step = trials.content.step
-    seconds = max((r.seconds for r in trials.results if r.question == "real"), default=0.0)
+    seconds = min((r.seconds for r in trials.results if r.question == "real" and r.seconds), default=0.0)
     together = seconds * (step + 1) * RUNS
     if together <= PATIENCE:
         return None
