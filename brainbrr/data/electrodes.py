@@ -15,6 +15,8 @@ _ELECTRODES = {name.upper(): name for name in ELECTRODES} | _ALIASES
 # What may stand behind the dash without making the signal a bipolar derivation: a common reference.
 _REFERENCES = {"REF", "LE", "AR", "AVG", "AV", "CAR", "AA", "A1", "A2", "A1A2", "A1+A2", "M1", "M2", "M1M2", "M1+M2"}
 _SITE = re.compile(r"(FP|AF|FT|FC|TP|CP|PO|SP|F|T|C|P|O|A|M)(Z|\d{1,2})")
+_DASH = re.compile("[\u2010-\u2015\u2212]")
+_NOTHING = re.compile(r"[\s\ufeff\ufffd]+")  # spaces of any kind, a byte-order mark, a character that was lost
 _SHOWN = 40
 
 
@@ -61,6 +63,14 @@ def describe_lack(missing: Sequence[str], found: Sequence[str]) -> str:
 
 
 def _split(label: str) -> tuple[str, str]:
-    text = re.sub(r"\s+", "", label.upper()).removeprefix("EEG").rstrip(".")
+    text = _NOTHING.sub("", _DASH.sub("-", _unmangled(label)).upper()).removeprefix("EEG").rstrip(".")
     site, _, reference = text.partition("-")
     return site, reference
+
+
+def _unmangled(label: str) -> str:
+    """The label with what was UTF-8 (a no-break space, a typographic dash) read as such; headers are Latin-1."""
+    try:
+        return label.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return label

@@ -45,6 +45,10 @@ _SIGNAL = (
 _PROBE = 1 << 16  # bytes of data looked at for signs of a text conversion
 
 
+class _TurnedIntoText(RecordingError):
+    """The file's bytes were converted as if they were text."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class SignalHeader:
     """One signal as its header describes it; calibration fields are text until the signal is needed.
@@ -92,6 +96,17 @@ class Header:
 
 def read_header(path: Path) -> Header:
     """Read and check the header of the EDF file at `path`. Raises RecordingError, OSError for an unreadable file."""
+    try:
+        return _read_header(path)
+    except _TurnedIntoText:
+        raise
+    except RecordingError:
+        # A byte of the header above 127 has shifted all fields behind it: those are the symptom, not the cause.
+        _require_binary(path, path.stat().st_size, 256, None)
+        raise
+
+
+def _read_header(path: Path) -> Header:
     size = path.stat().st_size
     with path.open("rb") as file:
         main = file.read(256)
@@ -216,7 +231,7 @@ def _count_records(
     held, rest = divmod(size - header_bytes, record_bytes) if record_bytes else (0, 0)
     notes = []
     if stated != held or rest:
-        _require_binary(path, size, header_bytes, record_bytes * max(stated, 0))
+        _require_binary(path, size, header_bytes, header_bytes + record_bytes * max(stated, 0))
     if not held:
         raise RecordingError(
             f"{path}: no whole data record: {size - header_bytes} bytes behind the header, expected at least "
@@ -233,7 +248,7 @@ def _count_records(
     return held, notes
 
 
-def _require_binary(path: Path, size: int, header_bytes: int, data_bytes: int) -> None:
+def _require_binary(path: Path, size: int, header_bytes: int, expected: int | None) -> None:
     """Refuse a file that went through a conversion to UTF-8 text: its samples are garbage that still looks like EEG."""
     with path.open("rb") as file:
         file.seek(header_bytes)
@@ -246,9 +261,10 @@ def _require_binary(path: Path, size: int, header_bytes: int, data_bytes: int) -
         except UnicodeDecodeError:
             continue
         if high >= 32:
-            raise RecordingError(
-                f"{path}: converted to UTF-8 text on its way here: {size} bytes, expected {header_bytes + data_bytes}, "
-                "and every byte above 127 became two or three; the samples are lost, copy the original as binary"
+            raise _TurnedIntoText(
+                f"{path}: converted to UTF-8 text on its way here: {size} bytes, expected "
+                f"{'fewer' if expected is None else expected}, and every byte above 127 became two or three; the "
+                "samples are lost, copy the original as binary"
             )
         return
 
