@@ -23,6 +23,7 @@ from brainbrr_debug.questions.culprits import described, which_samples
 from brainbrr_debug.questions.matrix import which_matrix
 from brainbrr_debug.questions.operation import which_operation
 from brainbrr_debug.questions.reality import is_it_real
+from brainbrr_debug.questions.repairs import which_repairs
 from brainbrr_debug.questions.sequence import always_there
 from brainbrr_debug.questions.stability import is_it_stable
 from brainbrr_debug.questions.sufficiency import fails_alone
@@ -93,6 +94,11 @@ def _seconds(trials: Trials, answers: Answers) -> None:
         answers.samples = described(trials, answers.samples, answers.oracles)
 
 
+def _repair(trials: Trials, answers: Answers) -> None:
+    if answers.component is not None:
+        answers.repairs = which_repairs(trials, answers.component)
+
+
 def _search(trials: Trials) -> int:
     """What a search for one culprit among the samples takes."""
     return 2 * sum(batch_size(batch) or 0 for batch in trials.content.micro_batches).bit_length() + 4
@@ -124,8 +130,16 @@ QUESTIONS = (
     Question("sequence", _sequence, lambda trials: 6, lambda answers: answers.cause is not None),
     Question("stable", _stable, lambda trials: INITIALISATIONS),
     Question("seconds", _seconds, lambda trials: 8, lambda answers: answers.samples is not None),
+    Question("repair", _repair, lambda trials: 4, lambda answers: answers.component is not None),
 )
 SKIPPABLE = tuple(question.name for question in QUESTIONS[1:])
+
+
+def require_questions(skip: Collection[str]) -> None:
+    """Raises UsageError for a name to skip that is none of `SKIPPABLE`."""
+    for name in skip:
+        if name not in SKIPPABLE:
+            raise UsageError(f"{name!r} is no question to skip; expected one of {', '.join(SKIPPABLE)}")
 
 
 def bisect(
@@ -157,9 +171,7 @@ def bisect(
     Raises UsageError for a question that there is not, CaptureError for a capture that cannot be read, TrialLogError
     for a log that is not this capture's, CannotRunHere where the step cannot be repeated or the executor is broken.
     """
-    unknown = sorted(set(skip) - set(SKIPPABLE))
-    if unknown:
-        raise UsageError(f"{unknown[0]!r} is no question to skip; expected one of {', '.join(SKIPPABLE)}")
+    require_questions(skip)
     started = time.monotonic()
     content = capture if isinstance(capture, CaptureContent) else read_capture(capture)
     require_signal(content)

@@ -6,28 +6,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from brainbrr_debug.errors import EXIT_BAD, EXIT_CANNOT_TELL, EXIT_GOOD
-from brainbrr_debug.main import GIT_BISECT, emit, narrate, refuse_to_overwrite, result_options, wrote
+from brainbrr_debug.bisect_command import bisect
+from brainbrr_debug.errors import EXIT_BAD, EXIT_CANNOT_TELL, EXIT_GOOD, UsageError
+from brainbrr_debug.main import emit, refuse_to_overwrite, result_options, wrote
+from brainbrr_debug.options import GIT, QUIET, SEED, SETS, STEPS, SUBJECT, teller
 from brainbrr_debug.prove_command import prove
 from brainbrr_debug.triage.command import triage
 
 if TYPE_CHECKING:
-    from brainbrr_debug.target import Target
-
-SUBJECT = click.option("--subject", "subject_name", help="package.module:attribute instead of the one in the capture.")
-GIT = click.option(GIT_BISECT, is_flag=True, help="For `git bisect run`: codes 2 and 3 become 125 (skip).")
-SEED = click.option("--seed", type=int, help="Seed of a subject's run.  [default: experiment.seed, else 0]")
-STEPS = click.option(
-    "--max-steps", type=click.IntRange(min=1), default=200, show_default=True, help="Of a subject's run."
-)
-SETS = click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change one key of a configuration.")
-QUIET = click.option("--quiet", is_flag=True, help="No line for each trial.")
+    pass
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -96,56 +88,6 @@ def capture(capture: Path, strip_signal: Path | None, form: str, output: Path | 
     return EXIT_GOOD
 
 
-@cli.command(short_help="Name component, samples and operation that broke a step, with proof.")
-@click.argument("target", metavar="CAPTURE|RUN|CONFIG|SUBJECT")
-@click.option("--budget", metavar="10m", help="Begin no trial after this time: 90s, 10m, 1h.")
-@SUBJECT
-@SEED
-@STEPS
-@SETS
-@QUIET
-@GIT
-@result_options("text", "json")
-def bisect(
-    target: str,
-    budget: str | None,
-    quiet: bool,
-    git_bisect: bool,
-    form: str,
-    output: Path | None,
-    force: bool,
-    **options: Any,
-) -> int:
-    """Find the component, the samples and the operation that broke a step, and prove it.
-
-    A CONFIG or SUBJECT is first run from its seed until a step does harm. Exit codes: 0 a verdict, or healthy and said
-    so; 1 no verdict; 125 cannot run here.
-    """
-    from brainbrr_debug.bisect import bisect as ask
-    from brainbrr_debug.target import healthy_verdict, resolve, seconds
-
-    refuse_to_overwrite(output, force=force)
-    found = resolve(target, narrate=_silent if quiet else narrate, **options)
-    if found.content is None:
-        verdict = healthy_verdict(found)
-    else:
-        log = found.run.path / "bisect.jsonl" if found.run is not None else None
-        try:
-            verdict = ask(
-                found.content,
-                budget_s=seconds(budget) if budget else None,
-                log=log,
-                progress=_silent if quiet else narrate,
-            )
-        except KeyboardInterrupt:
-            narrate(f"the trials so far are in {log}" if log is not None else "no trial was kept")
-            raise
-    document = verdict.to_dict()
-    emit(document, _text(document, form, output), form=form, output=output, force=force)
-    _keep(found, document)
-    return EXIT_BAD if verdict.details["outcome"] in ("did-not-reproduce", "incomplete") else EXIT_GOOD
-
-
 @cli.command(short_help="Name the operation a failure was born in, and its line.")
 @click.argument("target", metavar="SUBJECT|CONFIG|CAPTURE")
 @SUBJECT
@@ -166,7 +108,7 @@ def diagnose(
     from brainbrr_debug.target import resolve, trace
 
     refuse_to_overwrite(output, force=force)
-    found = resolve(target, narrate=_silent if quiet else narrate, keep=False, **options)
+    found = resolve(target, narrate=teller(quiet), keep=False, **options)
     traced = trace(found)
     emit(traced.to_dict(), origin_text(traced.to_dict()), form=form, output=output, force=force)
     return EXIT_GOOD if traced.explained else EXIT_BAD
@@ -205,7 +147,6 @@ def report(run: Path, show_signal: bool, form: str, output: Path | None, force: 
     With html it goes to RUN/report.html unless --output says otherwise; with --show-signal to
     RUN/report-with-signal.html, so that nobody hands out a signal by mistake.
     """
-    from brainbrr_debug.errors import UsageError
     from brainbrr_debug.report.material import gather
     from brainbrr_debug.rundir import RunDir
 
@@ -243,34 +184,5 @@ def env(form: str, output: Path | None, force: bool) -> int:
 
 
 cli.add_command(prove)
+cli.add_command(bisect)
 cli.add_command(triage)
-
-
-def _silent(line: str) -> None:
-    """For --quiet."""
-
-
-def _text(document: Mapping[str, Any], form: str, output: Path | None) -> str:
-    """The verdict for where it goes: coloured on a terminal, plain lines otherwise."""
-    from brainbrr_debug.report.text import verdict_rich, verdict_text
-
-    if form == "text" and output is None and sys.stdout.isatty():
-        import shutil
-
-        return verdict_rich(document, width=shutil.get_terminal_size().columns)
-    return verdict_text(document)
-
-
-def _keep(found: Target, document: Mapping[str, Any]) -> None:
-    """Leave verdict and report in the run directory that the capture lies in, if it lies in one."""
-    from brainbrr_debug.report.html import page
-    from brainbrr_debug.report.material import gather
-    from brainbrr_debug.rundir import atomic_write
-
-    if found.run is None:
-        return
-    wrote(found.run.write_verdict(document))
-    path = found.run.path / "report.html"
-    with atomic_write(path) as file:
-        file.write(page(gather(found.run)))
-    wrote(path)

@@ -24,10 +24,11 @@ RUNS = Path("runs")
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A captured step with its subject and the run directory it lies in; no content: `steps` healthy steps."""
+    """A captured step with its subject, its file and the run it lies in; no content: `steps` healthy steps."""
 
     content: CaptureContent | None
     subject: Subject
+    path: Path | None = None
     run: RunDir | None = None
     steps: int = 0
 
@@ -79,7 +80,7 @@ def resolve(
             )
         content = named(read_capture(path), subject_name)
         subject = load_captured_subject(content)
-        return Target(content=forwarded(content, subject), subject=subject, run=_run_of(path))
+        return Target(content=forwarded(content, subject), subject=subject, path=path, run=_run_of(path))
     return _run_subject(load_subject(target), target, {}, seed or 0, max_steps, keep, narrate)
 
 
@@ -121,11 +122,13 @@ def healthy_verdict(target: Target) -> Verdict:
     )
 
 
-def seconds(budget: str) -> float:
-    """`90`, `90s`, `10m`, `1.5h` in seconds. Raises UsageError for anything else."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", budget.strip())
+def seconds(option: str, time: str | None) -> float | None:
+    """`90`, `90s`, `10m`, `1.5h` in seconds, None for None. Raises UsageError for anything else."""
+    if time is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", time.strip())
     if found is None:
-        raise UsageError(f"--budget is {budget!r}; expected a time such as 90s, 10m or 1h")
+        raise UsageError(f"{option} is {time!r}; expected a time such as 90s, 10m or 1h")
     return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
 
 
@@ -154,15 +157,15 @@ def _run_subject(
 ) -> Target:
     with breakdowns(name):
         rerun = run_until_harm(subject, name, seed=seed, max_steps=max_steps, config=config, progress=narrate)
-    run = None
+    path, run = None, None
     if keep and rerun.content is not None:
         run = RunDir.create(RUNS, name.rpartition(":")[2])
         run.write_environment(rerun.content.environment)
-        write_capture(run.capture_path(rerun.content.step), rerun.content)
+        path = write_capture(run.capture_path(rerun.content.step), rerun.content)
         for step in range(rerun.steps):
             run.append_readings(step, [r for r in rerun.content.readings if r.step == step])
         run.append_finding(rerun.content.finding)
-    return Target(content=rerun.content, subject=subject, run=run, steps=rerun.steps)
+    return Target(content=rerun.content, subject=subject, path=path, run=run, steps=rerun.steps)
 
 
 def first_capture(path: Path, narrate: Callable[[str], None]) -> Path:

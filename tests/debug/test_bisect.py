@@ -284,8 +284,9 @@ def test_every_new_trial_is_logged(tie, tmp_path):
 
     log = tmp_path / "bisect.jsonl"
     verdict = bisect(tie, subject=toy.TieSubject(), log=log)
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
-    assert len(lines) <= verdict.trials
+    head, *lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert (head["log"], head["step"], head["subject"]) == ("bisect", 3, "toy_subjects:TieSubject")
+    assert [line["trial"] for line in lines] == list(range(1, verdict.trials + 1))
     assert {"trial", "question", "changes", "outcome", "reason"} <= lines[0].keys()
     assert [line["question"] for line in lines][:3] == ["real", "real", "real"]
 
