@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from brainbrr_debug.checkpoint import CheckpointFacts
     from brainbrr_debug.checks.source.index import Source
     from brainbrr_debug.facts import CacheFacts, ChannelFault, ConfigFacts, Corner, Schedule
     from brainbrr_debug.machine import Machine, Parity
@@ -132,6 +133,24 @@ class Given:
         count, seconds = self.setting("cache.flat", "recordings"), self.setting("cache.flat", "seconds")
         self.note(f"cache.flat: at most {count} recordings of each split were looked at")
         return tuple(channel_faults(_required(self.cache), count, seconds))
+
+    @functools.cached_property
+    def checkpoint_facts(self) -> CheckpointFacts:
+        """What the checkpoint holds, nothing of it run."""
+        from brainbrr_debug.checkpoint import read_checkpoint
+
+        return read_checkpoint(_required(self.checkpoint))
+
+    @functools.cached_property
+    def backends_here(self) -> Mapping[str, str]:
+        """What would run here of what the checkpoint's configuration asks for."""
+        from brainbrr_debug.subjects.checkpoint import backends_here
+
+        if "backends_here" in self.known:
+            found: Mapping[str, str] = self.known["backends_here"]
+            return found
+        config = self.checkpoint_facts.config
+        return backends_here(config) if isinstance(config, Mapping) else {}
 
     @property
     def accepted(self) -> ConfigFacts:
