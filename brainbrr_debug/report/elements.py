@@ -29,9 +29,10 @@ def section(title: str, *parts: str) -> str:
     return "\n".join([f"<section><h2>{escape(title)}</h2>", *parts, "</section>"])
 
 
-def folded(summary: str, *parts: str) -> str:
-    """What is shown when asked for, and in print."""
-    return f"<details><summary>{escape(summary)}</summary>{''.join(parts)}</details>"
+def folded(summary: str, *parts: str, old: bool = False) -> str:
+    """What is shown when asked for, and in print unless it is `old`."""
+    kind = ' class="old"' if old else ""
+    return f"<details{kind}><summary>{escape(summary)}</summary>{''.join(parts)}</details>"
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

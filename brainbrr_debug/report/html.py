@@ -35,7 +35,8 @@ def page(material: Material) -> str:
     else:
         body += answer(latest)
     body += _readings(material)
-    body += [section("The signal", *map(signal_plot, material.signals))] if material.signals else []
+    drawn = [f'<div class="wide">{signal_plot(signal)}</div>' for signal in material.signals]
+    body += [section("The signal", *drawn)] if drawn else []
     if latest is not None:
         body += degenerate(latest) + experiments(latest) + repairs(latest)
     if material.certificate:
@@ -88,6 +89,7 @@ def _earlier(material: Material) -> list[str]:
             *degenerate(verdict),
             *experiments(verdict),
             *repairs(verdict),
+            old=True,
         )
         for number, verdict in reversed(list(enumerate(material.verdicts[:-1])))
     ]
@@ -137,11 +139,8 @@ def _commands(material: Material) -> list[str]:
     command = material.environment.get("command")
     if command:
         lines.insert(0, f"# the run itself: {shlex.join(map(str, command))}")
-    return [
-        section(
-            "To repeat, in the run's folder", f"<pre>{escape(chr(10).join([*lines, 'brainbrr-debug report .']))}</pre>"
-        )
-    ]
+    text = "\n".join([*lines, "brainbrr-debug report ."])
+    return [section("To repeat, in the run's folder", f"<pre>{escape(text)}</pre>")]
 
 
 VERBS = ("replay", "spectrum", "bisect")

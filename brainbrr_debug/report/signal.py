@@ -20,6 +20,8 @@ from brainbrr_debug.sentence import sample_name
 COLUMNS = 480
 QUANTILE = 0.99
 """A channel's row is as high as this share of all values lies off their channel's median."""
+CLIP = 1.6
+"""In heights of a row: what lies farther off is cut off."""
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -35,7 +37,7 @@ class Column:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Signal:
-    """One sample: `channels` by name, their `columns`, `unit` the height of a row; `beyond` values do not fit into one.
+    """One sample: `channels` by name, their `columns`, `unit` the height of a row; `beyond` values are cut off.
 
     `start` and `stop` are the ends of the axis, in seconds where `seconds` says so, else in samples; `span` is the
     stretch that suffices, on the same axis.
@@ -81,7 +83,7 @@ def _drawn(values: Array, sample: Mapping[str, Any], names: Sequence[str]) -> Si
         channels=channels,
         columns=tuple(tuple(_columns(row / unit)) for row in centred),
         unit=unit,
-        beyond=int((sizes > unit).sum()),
+        beyond=int((sizes > CLIP * unit).sum()),
         start=start,
         stop=stop,
         seconds=seconds,

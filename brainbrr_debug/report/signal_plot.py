@@ -6,11 +6,9 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from brainbrr_debug.report.figure import figure, line, shown, text, ticks
-from brainbrr_debug.report.signal import Column, Signal
+from brainbrr_debug.report.signal import CLIP, Column, Signal
 
-WIDTH, LEFT, RIGHT, TOP, ROW, BOTTOM = 1000, 70, 10, 46, 26, 28
-CLIP = 1.6
-"""In heights of a row: what is larger is cut off here."""
+WIDTH, LEFT, RIGHT, TOP, ROW, BOTTOM = 1000, 70, 18, 46, 26, 28
 
 
 def signal_plot(found: Signal) -> str:
@@ -30,7 +28,9 @@ def signal_plot(found: Signal) -> str:
     if found.span is not None:
         told += f", {found.span[0]:g} to {found.span[1]:g} {unit} suffice to fail"
     told += f"; to blame: {', '.join(found.marked)}" if found.marked else ""
-    parts.append(text(WIDTH - RIGHT, 16, f"row: ±{shown(found.unit)}, {found.beyond} values beyond", anchor="end"))
+    parts.append(
+        text(WIDTH - RIGHT, 16, f"a row is ±{shown(found.unit)} high, {found.beyond} values are cut off", anchor="end")
+    )
     return figure(found.title, told, parts, width=WIDTH, height=height, kind="wide")
 
 
@@ -41,7 +41,7 @@ def _x(found: Signal, at: float) -> float:
 def _axis(found: Signal, bottom: float) -> Iterable[str]:
     for at in ticks(round(found.start), round(found.stop)):
         yield text(_x(found, at), bottom + 18, str(at), anchor="middle")
-    yield text(LEFT - 16, bottom + 18, "s" if found.seconds else "sample", anchor="end")
+    yield text(LEFT - 24, bottom + 18, "s" if found.seconds else "sample", anchor="end")
 
 
 def _span(found: Signal, bottom: float) -> Iterable[str]:

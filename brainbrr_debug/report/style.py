@@ -14,7 +14,7 @@ h2 { font-size: 1.1rem; margin: 2.25rem 0 .5rem; border-top: 1px solid var(--lin
 .dim { color: var(--dim); }
 .verdict { border-left: 4px solid var(--bad); background: var(--card); padding: .75rem 1rem; overflow-wrap: anywhere; }
 .verdict.fine { border-color: var(--good); }
-.proof { display: grid; grid-template-columns: repeat(auto-fit, minmax(12rem, 1fr)); gap: .5rem; margin: 1rem 0; }
+.proof { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: .5rem; margin: 1rem 0; }
 .proof div { border: 1px solid var(--line); border-radius: 4px; padding: .5rem .75rem; background: var(--card); }
 .proof dt { color: var(--dim); font-size: .85rem; } .proof dd { margin: 0; }
 .proof dd .dim { display: block; font-size: .85rem; }
@@ -48,8 +48,9 @@ svg .name { fill: var(--ink); font-size: 11px; } svg.head { max-width: 26rem; }
 @media (max-width: 44rem) { .rows, svg.wide { min-width: 40rem; } h1 { font-size: 1.2rem; } }
 @media print { :root { color-scheme: light; --ink: #000; --dim: #333; --paper: #fff; --card: #fff; --line: #aaa;
   --good: #0b5c33; --bad: #a3160f; --curve: #10458c; }
-  body { max-width: none; padding: 0; font-size: 11px; } pre { white-space: pre-wrap; overflow-wrap: anywhere; }
+  @page { margin: 14mm; } html { font-size: 10px; } body { max-width: none; padding: 0; font-size: 1rem; }
+  pre { white-space: pre-wrap; overflow-wrap: anywhere; }
   svg { break-inside: avoid; print-color-adjust: exact; } tr, .proof, .verdict { break-inside: avoid; }
   h2 { break-after: avoid; } .wide { overflow: visible; } details::details-content { content-visibility: visible;
-  block-size: auto; } .figures { grid-template-columns: 1fr 1fr; } }
+  block-size: auto; } details.old::details-content { display: none; } .figures { grid-template-columns: 1fr 1fr; } }
 """

@@ -31,6 +31,10 @@ def experiments(verdict: Document) -> list[str]:
     cells = details.get("cause", {}).get("cells", {})
     if cells:
         parts.append(section("Is it the data or the weights?", _matrix(cells)))
+    runs = (details.get("sequence") or {}).get("runs", ())
+    if runs:
+        columns = ("from the seed", "outcome", "first step that fails", "why")
+        parts.append(section("Does it always happen there?", table(columns, map(_run, runs))))
     switches = details.get("component", {}).get("switches", ())
     if switches:
         parts.append(
@@ -93,6 +97,9 @@ def _facts(verdict: Document) -> Iterable[Sequence[str]]:
     if not origin["healthy"]:
         where = code(nearby(str(origin["location"]))) if origin["location"] else dim("no line of the program")
         yield "operation", f"{code(origin['op'])} in phase {escape(str(origin['phase']))}, {where}"
+    began = details.get("beginning") or {}
+    if began.get("abnormal") or began.get("told"):
+        yield "began", f"{escape(str(began.get('abnormal') or ''))} {dim(str(began.get('told') or ''))}"
     yield "mechanism", escape(str(verdict["mechanism"] or "–"))
     yield "cause", f"{escape(str(verdict['cause'] or '–'))} {dim(details.get('cause', {}).get('evidence', ''))}"
     for sample in verdict["samples"]:
@@ -142,11 +149,23 @@ def _switch(switch: Document) -> Sequence[str]:
     return code(name), outcome(switch["outcome"]), escape(switch["weights"] or "–"), escape(why)
 
 
+def _run(run: Document) -> Sequence[str]:
+    word = "skip" if run["skipped"] is not None else "good" if run["failed"] is None else "bad"
+    step = "–" if run["failed"] is None else str(run["failed"])
+    return escape(run["name"]), outcome(word), step, escape(run["skipped"] or run["reason"])
+
+
 def _repair(repair: Document) -> Sequence[str]:
-    said = [str(repair.get(key) or "") for key in ("refused", "description")]
-    told = escape(repair_words(repair)) + "".join(f" {dim(part)}" for part in said if part)
+    said = [str(repair.get("description") or ""), _moved(repair.get("effect") or {})]
+    told = escape(repair_words(repair)) + "".join("<br/>" + dim(part) for part in said if part)
     hides = outcome("bad", "yes") if repair["hides"] else "no"
     return code(_changes(repair["changes"])), flag(repair["heals"]), hides, flag(repair["proved"] or None), told
+
+
+def _moved(effect: Document) -> str:
+    """What a repair does to a healthy batch."""
+    moved = [f"{part} by {float(effect[part]):.2g}" for part in ("output", "gradient") if effect.get(part) is not None]
+    return f"moves a healthy {' and '.join(moved)} of its size" if moved else ""
 
 
 def _trial(number: int, row: Document) -> Sequence[str]:
@@ -155,4 +174,6 @@ def _trial(number: int, row: Document) -> Sequence[str]:
 
 
 def _changes(changes: Document) -> str:
-    return ", ".join(f"{key}={value}" for key, value in changes.items())
+    """ "key=value, key=value"; of switches and the like only what is in them."""
+    parts = [_changes(value) if isinstance(value, Mapping) else f"{key}={value}" for key, value in changes.items()]
+    return ", ".join(parts)
