@@ -12,6 +12,7 @@ from brainbrr_debug.questions.components import Components
 from brainbrr_debug.questions.culprits import Culprits
 from brainbrr_debug.questions.operation import Operation
 from brainbrr_debug.questions.reality import Reality
+from brainbrr_debug.questions.repairs import Repair
 from brainbrr_debug.questions.sequence import Sequence
 from brainbrr_debug.questions.stability import Stability
 from brainbrr_debug.questions.sufficiency import Alone
@@ -33,6 +34,7 @@ class Answers:
     alone: Alone | None = None
     sequence: Sequence | None = None
     stable: Stability | None = None
+    repairs: tuple[Repair, ...] | None = None
     unanswered: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property

@@ -19,13 +19,15 @@ from brainbrr_debug.forward import forwarded
 from brainbrr_debug.questions.beginning import when_did_it_begin
 from brainbrr_debug.questions.cause import data_or_weights
 from brainbrr_debug.questions.components import which_component
-from brainbrr_debug.questions.culprits import described, which_samples
+from brainbrr_debug.questions.culprits import which_samples
+from brainbrr_debug.questions.electrodes import which_electrodes
 from brainbrr_debug.questions.matrix import which_matrix
 from brainbrr_debug.questions.operation import which_operation
 from brainbrr_debug.questions.reality import is_it_real
 from brainbrr_debug.questions.repairs import which_repairs
 from brainbrr_debug.questions.sequence import always_there
 from brainbrr_debug.questions.stability import is_it_stable
+from brainbrr_debug.questions.stretch import described
 from brainbrr_debug.questions.sufficiency import fails_alone
 from brainbrr_debug.records import Verdict
 from brainbrr_debug.rundir import RunDir
@@ -89,6 +91,11 @@ def _stable(trials: Trials, answers: Answers) -> None:
     )
 
 
+def _electrodes(trials: Trials, answers: Answers) -> None:
+    if answers.samples is not None:
+        answers.samples = which_electrodes(trials, answers.samples, answers.oracles)
+
+
 def _seconds(trials: Trials, answers: Answers) -> None:
     if answers.samples is not None:
         answers.samples = described(trials, answers.samples, answers.oracles)
@@ -129,6 +136,7 @@ QUESTIONS = (
     Question("alone", _alone, lambda trials: 1, lambda answers: answers.named is not None),
     Question("sequence", _sequence, lambda trials: 6, lambda answers: answers.cause is not None),
     Question("stable", _stable, lambda trials: INITIALISATIONS),
+    Question("electrodes", _electrodes, lambda trials: 10, lambda answers: answers.samples is not None),
     Question("seconds", _seconds, lambda trials: 8, lambda answers: answers.samples is not None),
     Question("repair", _repair, lambda trials: 4, lambda answers: answers.component is not None),
 )

@@ -130,8 +130,10 @@ class RunDir:
         """Write environment.json: versions, device, precision, backends, fallbacks, overrides."""
         return self._write_json(self.path / "environment.json", environment)
 
-    def write_verdict(self, verdict: Mapping[str, Any]) -> Path:
-        """Write the next verdicts/NNNNNN.json."""
+    def write_verdict(self, verdict: Mapping[str, Any], path: Path | None = None) -> Path:
+        """Write the next verdicts/NNNNNN.json, or in place of the one at `path`."""
+        if path is not None:
+            return self._write_json(path, verdict)
         numbers = [int(p.stem) for p in self.verdicts.glob("[0-9]*.json") if p.stem.isdigit()]
         return self._write_json(self.verdicts / f"{max(numbers, default=-1) + 1:06d}.json", verdict)
 

@@ -116,7 +116,21 @@ def electrodes(sample: Mapping[str, Any]) -> str:
     if not names:
         return ""
     count = f"all {len(names)} electrodes" if len(names) == sample.get("electrodes_of") else " ".join(names)
-    return f"{sample['electrodes_are']}: {count}"
+    told = f"{sample['electrodes_are']}: {count}"
+    if sample.get("electrodes_suffice"):
+        told += f"; {' '.join(sample['electrodes_suffice'])} suffice"
+    return told + (f" ({sample['electrodes_note']})" if sample.get("electrodes_note") else "")
+
+
+def changes_of(repair: Mapping[str, Any]) -> str:
+    """ "model.graph.pe_gradient=safe"; several with commas."""
+    return ", ".join(f"{key}={value}" for key, value in repair["changes"].items())
+
+
+def proof_words(repair: Mapping[str, Any]) -> str:
+    """ "proved over 500 steps", for a repair that is."""
+    certificate = repair.get("certificate") or {}
+    return f"proved over {certificate['steps']} steps" if "steps" in certificate else "proved"
 
 
 def listed(names: Sequence[str]) -> str:
@@ -181,8 +195,14 @@ def _reproduced(verdict: Verdict) -> str:
 
 
 def _repair(verdict: Verdict) -> str:
-    best = next((repair for repair in verdict.repairs if repair["heals"] and not repair["hides"]), None)
-    if best is None:
-        return ""
-    changes = ", ".join(f"{key}={value}" for key, value in best["changes"].items())
-    return f"Least change that heals: {changes}."
+    healing = [repair for repair in verdict.repairs if repair["heals"] and not repair["hides"]]
+    hiding = [changes_of(repair) for repair in verdict.repairs if repair["hides"]]
+    told = []
+    if healing and healing[0]["proved"]:
+        told.append(f"Repair: {changes_of(healing[0])}, {proof_words(healing[0])}.")
+    elif healing:
+        refused = healing[0].get("refused") or "not proved"
+        told.append(f"Repair: {changes_of(healing[0])} heals the captured step; {refused.rstrip('.')}.")
+    if hiding:
+        told.append(f"Refused, because it hides the failure at best: {listed(hiding)}.")
+    return " ".join(told)

@@ -6,7 +6,8 @@ import dataclasses
 from typing import Any
 
 from brainbrr_debug.answers import Answers, cause_of, outcome
-from brainbrr_debug.questions.components import Components, repairs
+from brainbrr_debug.questions.components import Components
+from brainbrr_debug.questions.repairs import Repair, candidates
 from brainbrr_debug.records import Verdict, to_json
 from brainbrr_debug.sentence import disagreements, tell
 from brainbrr_debug.trials import Trials, as_row
@@ -28,13 +29,19 @@ def verdict_of(trials: Trials, answers: Answers, seconds: float) -> Verdict:
         stable={"k": answers.stable.k, "n": answers.stable.n} if answers.stable is not None else {"k": 0, "n": 0},
         replay={"reproduced": real.reproduced, "of": real.of} if real is not None else {"reproduced": 0, "of": 0},
         mechanism=answers.origin.mechanism,
-        repairs=repairs(answers.component.tried) if answers.component is not None else (),
+        repairs=tuple(repair.row() for repair in _repairs(trials, answers)),
         trials=trials.count,
         seconds=round(seconds, 3),
         sentence="",
         details=_details(trials, answers),
     )
     return dataclasses.replace(verdict, sentence=tell(verdict))
+
+
+def _repairs(trials: Trials, answers: Answers) -> tuple[Repair, ...]:
+    if answers.repairs is not None:
+        return answers.repairs
+    return candidates(trials.subject, answers.component) if answers.component is not None else ()
 
 
 def _samples(answers: Answers) -> tuple[dict[str, Any], ...]:

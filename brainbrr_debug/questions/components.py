@@ -101,22 +101,6 @@ def choose(healing: Sequence[Tried], origin: Origin) -> tuple[str | None, str | 
     return origin.module, f"switching {components[0]} heals, but the operation lies in {place}"
 
 
-def repairs(tried: Sequence[Tried]) -> tuple[Mapping[str, Any], ...]:
-    """What heals, least change first; what only hides the failure comes last and says so."""
-    candidates = [t for t in tried if t.result is not None and (t.heals or t.switch.hides)]
-    return tuple(
-        {
-            "changes": {t.name: t.value},
-            "heals": t.heals,
-            "hides": t.switch.hides,
-            "proved": False,
-            "tried_on": t.weights,
-            "description": t.switch.description,
-        }
-        for t in sorted(candidates, key=_change)
-    )
-
-
 def _values(switch: Switch, captured: Any) -> tuple[Any, ...]:
     """The values to try: the safe one, then the others, if it is known which of them the captured step had."""
     if captured is _MISSING or switch.applies is not None:
@@ -163,13 +147,6 @@ def captured_value(config: Mapping[str, Any], name: str, default: Any = None) ->
             return default
         found = found[part]
     return found
-
-
-def _change(tried: Tried) -> tuple[bool, bool, bool, int, bool]:
-    """How much a repair changes: hiding last, keeping the weights first, the most specific, the safe value first."""
-    component = tried.switch.component
-    depth, other = _depth(component or ""), tried.value != tried.switch.safe
-    return (tried.switch.hides, not tried.heals, not tried.switch.keeps_weights, -depth, other)
 
 
 def _depth(name: str) -> int:

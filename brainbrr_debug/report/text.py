@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from brainbrr_debug.report.material import Material
-from brainbrr_debug.sentence import component_name, electrodes, nearby, place, sample_name, yes_no
+from brainbrr_debug.sentence import component_name, electrodes, nearby, place, proof_words, sample_name, yes_no
 
 LABEL = 11  # width of the first column
 
@@ -139,11 +139,11 @@ def _repairs(verdict: Mapping[str, Any]) -> list[list[str]]:
 
 
 def repair_words(repair: Mapping[str, Any]) -> str:
-    """What a repair does: heals, hides the failure, or neither; and whether that is proved."""
+    """What a repair does to the captured step, and its proof, or why it is refused."""
     words = "heals the captured step" if repair["heals"] else "does not heal"
-    if repair["hides"]:
-        words += ", only hides" if not repair["heals"] else " by altering values: hides it"
-    return words + (", proved" if repair["proved"] else "")
+    if repair["proved"]:
+        return f"{words}, {proof_words(repair)}"
+    return f"{words}; {repair['refused']}" if repair.get("refused") else words
 
 
 def _section(title: str, rows: list[list[str]]) -> list[str]:
