@@ -255,10 +255,10 @@ def _ends_line(path: Path) -> bool:
 def _parse_readings(line: dict[str, Any]) -> tuple[Reading, ...]:
     return tuple(
         Reading(
-            step=line["step"],
-            phase=row[0],
-            site=row[1],
-            quantity=row[2],
+            step=int(line["step"]),
+            phase=str(row[0]),
+            site=str(row[1]),
+            quantity=str(row[2]),
             value=number(row[3]),
             order=order,
             sample=row[4] if len(row) > 4 else None,

@@ -7,7 +7,7 @@ import functools
 import itertools
 import statistics
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from brainbrr_debug.checks.source.index import Source
     from brainbrr_debug.facts import CacheFacts, ChannelFault, ConfigFacts, Corner, Schedule
     from brainbrr_debug.machine import Machine, Parity
+    from brainbrr_debug.records import Finding
 
 Need = Literal["environment", "config", "cache", "checkpoint", "model", "run", "source", "smoke"]
 
@@ -151,6 +152,22 @@ class Given:
             return found
         config = self.checkpoint_facts.config
         return backends_here(config) if isinstance(config, Mapping) else {}
+
+    @functools.cached_property
+    def run_findings(self) -> Mapping[str, Sequence[Finding]]:
+        """What the run's readings show, by check."""
+        from brainbrr_debug.checks.finished import findings_of
+        from brainbrr_debug.rundir import RunDir
+
+        return findings_of(RunDir.open(_required(self.run)), self.setting("run.eigengap", "relative"))
+
+    @functools.cached_property
+    def selection_metric(self) -> str | None:
+        """The metric by which the run takes its best and stops; None where its configuration names none."""
+        from brainbrr_debug.rundir import RunDir
+        from brainbrr_debug.subjects.schedule import selection_metric
+
+        return selection_metric(RunDir.open(_required(self.run)).config())
 
     @property
     def accepted(self) -> ConfigFacts:

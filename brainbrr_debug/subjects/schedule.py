@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -56,6 +57,14 @@ def _steps(config: Config, cache_dir: Path) -> tuple[int | None, int | None]:
         return planned_steps(config, dataset), planned_steps(one, dataset)
     except (CacheError, ValueError, OSError):
         return None, None  # no cache, or none that an epoch can be drawn from: the cache's own checks say why
+
+
+def selection_metric(values: Mapping[str, Any]) -> str | None:
+    """What a run's configuration says it stops by; also of one that this version would refuse."""
+    found: Any = values
+    for key in ("training", "early_stopping", "metric"):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return None if found is None else str(found)
 
 
 def corners_of(path: Path) -> Iterator[Corner]:
