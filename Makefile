@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SEED ?= 39
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test slow check bench golden clean
+.PHONY: help demo test slow check bench golden incidents clean
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -33,6 +33,9 @@ check: $(VENV)/.installed ## ruff, format, mypy, the architecture test
 
 bench: $(VENV)/.installed ## the benchmarks, side by side with their alternatives
 	for script in tests/benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+incidents: $(VENV)/.installed ## planted failures and a healthy run, each verdict held against what is known
+	@$(BIN)/python -m tests.incidents.run
 
 golden: $(VENV)/.installed ## make the golden vectors of mamba_ssm again (an environment of its own)
 	tests/golden/generate.sh
