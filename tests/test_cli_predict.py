@@ -108,6 +108,16 @@ def test_every_form_of_output(edf: Path, checkpoint: Path, tmp_path: Path) -> No
     assert "a.edf exists" in str(again.exception)
 
 
+def test_all_forms_at_once(edf: Path, checkpoint: Path, tmp_path: Path) -> None:
+    arguments = [edf, tmp_path / "out", "--all", "--checkpoint", checkpoint]
+    result = run(*arguments)
+    assert result.exception is None, result.exception
+    assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".csv_bi", ".tsv", ".edf", ".json", ".npy"}
+    assert ".csv_bi exists" in str(run(*arguments).exception)
+    assert run(*arguments, "--force").exception is None
+    assert "beside which" in str(run(edf, edf.parent, "--all", "--checkpoint", checkpoint).exception)
+
+
 def test_document(edf: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BRAINBRR_CHECKPOINT", str(checkpoint))
     document = json.loads(run(edf, tmp_path / "a_events.tsv", "--format", "json").stdout)

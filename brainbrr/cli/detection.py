@@ -102,6 +102,7 @@ def _draw(report: Any, title: str, figures: Path | None, html: Path | None, *, f
 @click.option("--config", type=click.Path(path_type=Path), help="For a checkpoint that holds none.")
 @click.option("--to", "layout", help="Format of OUTPUT.  [default: by its name]")
 @click.option("--probabilities", type=click.Path(path_type=Path), help="Also write them, float32 at 256 Hz (.npy).")
+@click.option("--all", "everything", is_flag=True, help="OUTPUT is a folder: every form, and the probabilities.")
 @DEVICE
 @SET
 @result_options("text", "json")
@@ -113,6 +114,7 @@ def predict(
     config: Path | None,
     layout: str | None,
     probabilities: Path | None,
+    everything: bool,
     device: str | None,
     sets: tuple[str, ...],
     form: str,
@@ -125,6 +127,7 @@ def predict(
     """
     from brainbrr.data.formats import format_of, write_label_file
     from brainbrr.evaluation.events import NonFiniteOutput
+    from brainbrr.evaluation.export import export, export_paths
     from brainbrr.evaluation.predict import read_and_predict, write_probabilities
     from brainbrr.training.setup import choose_device
 
@@ -133,9 +136,11 @@ def predict(
         return _check(*_detector(checkpoint, config, device, sets), form=form, output=output, force=force)
     if source is None or target is None:
         raise click.UsageError("INPUT and OUTPUT are missing; expected an EDF file and the file to write, or --check")
-    for path in (output, target, probabilities):
+    paths = export_paths(target, source) if everything else {}
+    for path in (output, probabilities, *(paths.values() or [target])):
         refuse_to_overwrite(path, force=force)
-    format_of(target, layout)
+    if not everything:
+        format_of(target, layout)
     detector, found = _detector(checkpoint, config, device, sets)
     try:
         prediction = read_and_predict(detector, found, source, device=choose_device(found.experiment.device))
@@ -144,7 +149,10 @@ def predict(
         return 1
     for note in prediction.notes:
         narrate(note)
-    write_label_file(target, prediction.labels, source.stem, layout)
+    if everything:
+        export(prediction, paths)
+    else:
+        write_label_file(target, prediction.labels, source.stem, layout)
     if probabilities is not None:
         write_probabilities(probabilities, prediction.probabilities)
     emit(prediction.to_dict(), prediction.text(), form=form, output=output, force=force)

@@ -40,6 +40,11 @@ class AnnotationTable:
     annotations: tuple[Annotation, ...]
     malformed: int
 
+    @property
+    def first_s(self) -> float:
+        """When the first record begins; a fraction of a second where the header's start had to be a whole one."""
+        return 0.0 if self.record_onsets is None or np.isnan(self.record_onsets[0]) else float(self.record_onsets[0])
+
 
 def read_annotations(header: Header) -> AnnotationTable:
     """Parse every annotation signal of the file that `header` describes."""

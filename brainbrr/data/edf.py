@@ -75,9 +75,8 @@ def read_recording(path: str | Path, *, derivations: bool = False) -> Recording:
     for row, (digital, signal_header) in enumerate(zip(_read_digital(header, wanted), wanted, strict=True)):
         gain, offset = calibrate(path, signal_header)
         _lay(signal[row], np.multiply(digital, gain, dtype=np.float64) + offset, timeline)
-    first = 0.0 if table.record_onsets is None or np.isnan(table.record_onsets[0]) else float(table.record_onsets[0])
-    annotations, notes = _place_annotations(table, first, timeline.n_samples / rate)
-    start = None if header.start is None else header.start + datetime.timedelta(seconds=first)
+    annotations, notes = _place_annotations(table, timeline.n_samples / rate)
+    start = None if header.start is None else header.start + datetime.timedelta(seconds=table.first_s)
     return Recording(
         path=path,
         signal=signal,
@@ -133,10 +132,9 @@ def _lay(row: npt.NDArray[np.float32], microvolts: npt.NDArray[np.float64], time
         row[start : start + len(piece)] = piece
 
 
-def _place_annotations(
-    table: AnnotationTable, first: float, duration_s: float
-) -> tuple[tuple[Annotation, ...], list[str]]:
+def _place_annotations(table: AnnotationTable, duration_s: float) -> tuple[tuple[Annotation, ...], list[str]]:
     """Annotations in seconds since the first sample, those past the end flagged."""
+    first = table.first_s
     placed = tuple(
         dataclasses.replace(entry, onset_s=entry.onset_s - first, past_end=entry.onset_s - first > duration_s)
         for entry in table.annotations

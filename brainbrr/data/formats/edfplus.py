@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -26,7 +28,10 @@ def read_edf_annotations(path: Path, recording: str) -> LabelFile:
     events: list[Event] = []
     others = Counter[str]()
     begun: Annotation | None = None
-    for note in read_annotations(header).annotations:
+    table = read_annotations(header)
+    for note in (
+        dataclasses.replace(note, onset_s=round(note.onset_s - table.first_s, 6)) for note in table.annotations
+    ):
         text = note.text.strip()
         label = text.lower() if text.lower() in SEIZURE_TYPES else SEIZURE
         if text.lower() not in SEIZURE_TYPES and not _SEIZURE.match(text):
@@ -49,7 +54,7 @@ def read_edf_annotations(path: Path, recording: str) -> LabelFile:
         path=path,
         events=tuple(events),
         duration_s=header.n_records * header.record_s or None,
-        start=header.start,
+        start=None if header.start is None else header.start + datetime.timedelta(seconds=table.first_s),
         ignored={text: count for text, count in sorted(others.items()) if count},
     )
 
