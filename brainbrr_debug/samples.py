@@ -21,11 +21,14 @@ Sample = tuple[int, int]
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """A stretch [start, stop) of the last axis of one sample of the first input tensor."""
+    """A stretch [start, stop) of the last axis of one sample of the first input tensor, in some `channels` of the axis
+    before it; without any, in all of them.
+    """
 
     sample: Sample
     start: int
     stop: int
+    channels: tuple[int, ...] = ()
 
 
 class SamplesError(ValueError):
@@ -90,7 +93,9 @@ def replace_spans(captured: Sequence[Batch], healthy: Sequence[Batch], spans: Co
         spare = _tensors(healthy[place % len(healthy)])[0]
         first = _first(inputs)
         altered = inputs[first].clone()
-        altered[index, ..., span.start : span.stop] = spare[index % spare.shape[0], ..., span.start : span.stop]
+        mine, other = altered[index], spare[index % spare.shape[0]]
+        rows: Any = (..., list(span.channels)) if span.channels else (...,)
+        mine[(*rows, slice(span.start, span.stop))] = other[(*rows, slice(span.start, span.stop))].to(mine.device)
         inputs[first] = altered
         result[place] = (tree_unflatten(inputs, structure), result[place][1])
     return tuple(result)

@@ -1,4 +1,4 @@
-"""Which samples, and which stretch of them? Healthy material takes the place of what is taken away, until it heals."""
+"""Which samples? Healthy ones take the place of those that are taken away, until it heals."""
 
 from __future__ import annotations
 
@@ -10,14 +10,25 @@ import torch
 
 from brainbrr_debug.oracle import Oracles
 from brainbrr_debug.records import Outcome
-from brainbrr_debug.samples import Sample, SamplesError, Span, batch_size, replaceable, samples_of, signal_of
-from brainbrr_debug.search import all_minimal, shortest_interval
+from brainbrr_debug.samples import Sample, SamplesError, batch_size, replaceable, samples_of, signal_of
+from brainbrr_debug.search import all_minimal
 from brainbrr_debug.subject import Batch, Subject
 from brainbrr_debug.trial import Trial
 from brainbrr_debug.trials import Trials
 
-SPANS = 32
 MOST_CULPRITS = 4
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Electrodes:
+    """The fewest channels of one sample that still fail, healthy ones in the place of all others.
+
+    `complete` is False where the search ran out of trials; `inconsistent` says how its answers contradict each other.
+    """
+
+    channels: tuple[int, ...]
+    complete: bool = True
+    inconsistent: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +47,7 @@ class Culprits:
     inconsistent: str | None = None
     skipped: str | None = None
     replaced: bool = True
+    electrodes: Mapping[Sample, Electrodes] = dataclasses.field(default_factory=dict)
     described: tuple[Mapping[str, Any], ...] = ()
 
     @property
@@ -98,18 +110,23 @@ def keeping(kept: tuple[Sample, ...], everything: tuple[Sample, ...], *, alone: 
     return Trial() if set(kept) == set(everything) else Trial(keep=tuple(sorted(kept)), alone=alone)
 
 
-def described(trials: Trials, culprits: Culprits, oracles: Oracles) -> Culprits:
-    """The same with every sample's origin, and the stretch of its signal that suffices where there is one."""
-    rows = []
-    for sample in culprits.samples:
-        row: dict[str, Any] = {"index": sample[1]}
-        if len(trials.content.micro_batches) > 1:
-            row["micro_batch"] = sample[0]
-        row |= identity(trials, sample)
-        if (sample,) in culprits.sets and culprits.replaced:
-            row |= stretch(trials, sample, culprits, oracles, row)
-        rows.append(row)
-    return dataclasses.replace(culprits, described=tuple(rows))
+def base_of(sample: Sample, culprits: Culprits, trials: Trials, *, without: bool = False) -> Trial:
+    """The captured step with one culprit left (or none, `without` it), healthy samples in the place of the others."""
+    everything = samples_of(trials.content.micro_batches)
+    gone = set(culprits.samples) - ({sample} if not without else set())
+    return keeping(tuple(s for s in everything if s not in gone), everything)
+
+
+def signals_of(trials: Trials, sample: Sample) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """The sample's signal and the healthy one that takes its place; None where there is none of the same shape."""
+    content = trials.content
+    signal = signal_of(content.micro_batches, sample)
+    healthy: tuple[Batch, ...] = content.healthy_micro_batches or ()
+    if signal is None or not healthy:
+        return None
+    place = sample[0] % len(healthy)
+    spare = signal_of(healthy, (place, sample[1] % (batch_size(healthy[place]) or 1)))
+    return (signal, spare) if spare is not None and spare.shape == signal.shape else None
 
 
 def identity(trials: Trials, sample: Sample) -> dict[str, Any]:
@@ -127,52 +144,3 @@ def ask_subject(subject: Subject, batch: int, index: int) -> dict[str, Any]:
         return dict(subject.identify(batch, index))
     except (AttributeError, LookupError, TypeError, ValueError, NotImplementedError, OSError):
         return {}
-
-
-def stretch(
-    trials: Trials, sample: Sample, culprits: Culprits, oracles: Oracles, origin: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The shortest stretch of the signal that still fails, in samples and, where known, in seconds."""
-    content = trials.content
-    signal = signal_of(content.micro_batches, sample)
-    if signal is None or signal.shape[-1] < 2 * SPANS or not _same_shape(content, sample, signal):
-        return {}
-    length = signal.shape[-1]
-    cuts = [length * part // SPANS for part in range(SPANS + 1)]
-    everything = samples_of(content.micro_batches)
-    base = keeping(tuple(s for s in everything if s == sample or s not in culprits.samples), everything)
-
-    def fails(first: int, last: int) -> bool | None:
-        gone = tuple((start, stop) for start, stop in ((0, cuts[first]), (cuts[last], length)) if stop > start)
-        spans = tuple(Span(sample=sample, start=start, stop=stop) for start, stop in gone)
-        return trials.ask("seconds", dataclasses.replace(base, spans=spans), oracles.indicator).bad
-
-    found = shortest_interval(SPANS, fails)
-    if found is None:
-        return {}
-    start, stop = cuts[found.start], cuts[found.stop]
-    span: dict[str, Any] = {"start": start, "stop": stop, "of": length}
-    if {"start_s", "stop_s"} <= origin.keys():
-        begin, rate = float(origin["start_s"]), (float(origin["stop_s"]) - float(origin["start_s"])) / length
-        span |= {"start_s": round(begin + start * rate, 3), "stop_s": round(begin + stop * rate, 3)}
-    odd = odd_channels(signal[..., start:stop])
-    if not odd:
-        return {"span": span}
-    names = getattr(trials.subject, "channels", None)
-    electrodes = [str(names[i]) if names is not None else f"channel {i}" for i in odd]
-    state = "constant or not finite in that stretch"
-    return {"span": span, "electrodes": electrodes, "electrodes_of": len(signal), "electrodes_are": state}
-
-
-def odd_channels(signal: torch.Tensor) -> list[int]:
-    """Channels of (C, L) that are constant or not finite throughout: seen, not searched."""
-    if signal.dim() != 2:
-        return []
-    low, high = signal.amin(-1), signal.amax(-1)
-    return [int(i) for i in (~((high - low) > 0) | ~torch.isfinite(high - low)).nonzero().flatten()]
-
-
-def _same_shape(content: Any, sample: Sample, signal: torch.Tensor) -> bool:
-    healthy: tuple[Batch, ...] = content.healthy_micro_batches
-    spare = healthy[sample[0] % len(healthy)]
-    return bool(batch_size(spare)) and getattr(signal_of((spare,), (0, 0)), "shape", None) == signal.shape
