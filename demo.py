@@ -113,7 +113,8 @@ def main() -> None:
     # The last run needs nothing of these two: it goes on beside them and is shown when they are done.
     stable = Command("brainbrr", "train", CONFIG, *settings(place, options.seed, "stable", *STABLE), live=False)
     Command("brainbrr-debug", "replay", str(capture), "--times", "3").finish(1)
-    Command("brainbrr-debug", "bisect", str(capture)).finish(0)
+    # Without --no-prove the repair is proved, too: 500 steps, some minutes.
+    Command("brainbrr-debug", "bisect", str(capture), "--no-prove").finish(0)
 
     say("\n4. The stable detector trains past the same window.")
     stable.finish(0)
