@@ -492,6 +492,11 @@ def test_evaluate_chooses_thresholds_on_dev_where_there_is_one(brainbrr: Run, tr
     assert brainbrr(*arguments).document["pooled"]["threshold_source"] == "dev"
     itself = brainbrr(*arguments, "--thresholds-from", "eval").document
     assert itself["pooled"]["threshold_source"] == "these recordings"
+    for labels in (tmp_path / "c/edf/dev").rglob("*.csv_bi"):
+        labels.unlink()
+    unlabelled = brainbrr(*arguments)
+    assert unlabelled.document["pooled"]["threshold_source"] == "these recordings"
+    assert "thresholds  chosen on eval itself: dev has no labels" in unlabelled.err
 
 
 def test_evaluate_names_what_it_could_not_read(brainbrr: Run, trained: Path, tmp_path: Path) -> None:
@@ -623,4 +628,7 @@ def test_a_cache_without_a_seizure_in_its_training_split_is_exit_code_1(brainbrr
     assert built.code == 1 and "no seizure in 1 recordings (0 without labels)" in built.out
     assert brainbrr(*arguments, "--split", "dev").code == 0
     scanned = brainbrr("scan-cache", "--cache-dir", tmp_path / "k", "--format", "json")
-    assert scanned.code == 1 and scanned.document
+    (finding,) = scanned.document["findings"]
+    assert scanned.code == 1 and (finding["check"], finding["severity"]) == ("cache.labels", "P0")
+    text = brainbrr("scan-cache", "--cache-dir", tmp_path / "k").out
+    assert f"{tmp_path}/k/train.json: cache.labels P0 train: no seizure in 1 recordings" in text

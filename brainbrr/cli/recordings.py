@@ -63,13 +63,31 @@ def build_cache_command(
 @click.option("--cache-dir", required=True, type=click.Path(path_type=Path))
 @result_options("text", "json")
 def scan_cache(cache_dir: Path, form: str, output: Path | None, force: bool) -> int:
-    """Label coverage and manifest of a cache: 0 it can train a detector, 1 it cannot."""
+    """Label coverage, manifest and faults of a cache: 0 it can train a detector, 1 it cannot.
+
+    The faults are those that the cache.* checks of `brainbrr-debug triage` find.
+    """
     from brainbrr.data.cache import scan
+    from brainbrr_debug.checks.given import Given
+    from brainbrr_debug.records import Severity
+    from brainbrr_debug.triage.baseline import Baseline
+    from brainbrr_debug.triage.checklist import default_checklist
+    from brainbrr_debug.triage.document import row
+    from brainbrr_debug.triage.page import finding_lines
+    from brainbrr_debug.triage.run import chosen, triage
 
     refuse_to_overwrite(output, force=force)
     report = scan(cache_dir)
-    emit(report.to_dict(), report.text(), form=form, output=output, force=force)
-    return 0 if report.trainable else 1
+    checklist = default_checklist()
+    wanted = chosen(checklist, ("cache.*",), ())
+    found = triage(Given(cache=cache_dir), checklist, wanted, Baseline(entries={}))
+    document = {**report.to_dict(), "findings": [row(finding) for finding in found.findings], "notes": found.notes}
+    document["crashed"] = [crash.check for crash in found.crashed]
+    lines = [line for finding in found.findings for line in finding_lines(finding)]
+    lines += [f"crashed {crash.check}: {crash.line}" for crash in found.crashed]
+    text = "\n".join([report.text(), *lines, *(f"note {note}" for note in found.notes)])
+    emit(document, text, form=form, output=output, force=force)
+    return 0 if report.trainable and not found.failing(Severity.P1) and not found.crashed else 1
 
 
 @click.command()

@@ -92,11 +92,11 @@ class ScanReport:
         return {"splits": splits, "problems": list(self.problems), "trainable": self.trainable}
 
     def text(self) -> str:
-        """For a person; the manifest itself is in the JSON."""
+        """For a person; the manifest itself and the problems are not in it."""
         lines = [line for split in self.splits for line in _lines(split)]
         if not any(split.split == "train" for split in self.splits):
             lines.append("no training split")
-        return "\n".join([*lines, *(f"problem: {problem}" for problem in self.problems)])
+        return "\n".join(lines)
 
 
 def scan(
