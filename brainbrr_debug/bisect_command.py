@@ -147,6 +147,7 @@ def _keep(found: Target, document: Mapping[str, Any], path: Path | None = None) 
 
     Returns where the verdict is; None where the capture lies in no run directory.
     """
+    from brainbrr_debug.integrations.tensorboard import installed, log_run
     from brainbrr_debug.report.html import page
     from brainbrr_debug.report.material import gather
     from brainbrr_debug.rundir import atomic_write
@@ -155,6 +156,8 @@ def _keep(found: Target, document: Mapping[str, Any], path: Path | None = None) 
         return None
     kept = found.run.write_verdict(document, path)
     wrote(kept)
+    if installed():
+        wrote(log_run(found.run))
     report = found.run.path / "report.html"
     with atomic_write(report) as file:
         file.write(page(gather(found.run)))

@@ -140,8 +140,9 @@ def spectrum(capture: Path, subject_name: str | None, form: str, output: Path | 
 @click.option(
     "--show-signal", is_flag=True, help="Draw the signal of the samples to blame: it is somebody's. Only html."
 )
+@click.option("--tensorboard", is_flag=True, help="Write RUN/tensorboard/watch, too: readings, findings, verdicts.")
 @result_options("html", "text", "json", "sarif", "junit")
-def report(run: Path, show_signal: bool, form: str, output: Path | None, force: bool) -> int:
+def report(run: Path, show_signal: bool, tensorboard: bool, form: str, output: Path | None, force: bool) -> int:
     """Everything known about a run in one file: verdicts, curves, trials, repairs, environment.
 
     With html it goes to RUN/report.html unless --output says otherwise; with --show-signal to
@@ -167,6 +168,10 @@ def report(run: Path, show_signal: bool, form: str, output: Path | None, force: 
 
         text = {"text": run_text, "sarif": sarif_text, "junit": junit_text}.get(form, run_text)(material)
         emit(document(material), text, form=form, output=output, force=force)
+    if tensorboard:
+        from brainbrr_debug.integrations.tensorboard import log_run
+
+        wrote(log_run(directory))
     return EXIT_GOOD
 
 

@@ -54,6 +54,7 @@ def _train(
     from brainbrr.training.startup import environment, startup_lines
     from brainbrr.training.tensorboard import scalar_writer
     from brainbrr_debug.environment import describe_environment
+    from brainbrr_debug.integrations.tensorboard import log_run
     from brainbrr_debug.rundir import RunDir
     from brainbrr_debug.watch import NonFiniteStep
 
@@ -95,6 +96,8 @@ def _train(
         raise
     finally:
         close()
+        if config.experiment.tensorboard:
+            log_run(run_dir)
     document, text = finished(
         outcome, watch.counters if watch else {}, setup.step.altered, setup.model.counters(), run_dir.path
     )

@@ -44,7 +44,7 @@ def gather(run: RunDir, *, show_signal: bool = False) -> Material:
     capture that is damaged.
     """
     readings, findings = run.readings(), run.findings()
-    verdicts = tuple(_verdict(path) for path in run.list_verdicts())
+    verdicts = tuple(read_verdict(path) for path in run.list_verdicts())
     return Material(
         name=run.path.resolve().name,
         verdicts=verdicts,
@@ -74,7 +74,8 @@ def _signals(run: RunDir, verdicts: Sequence[Mapping[str, Any]]) -> tuple[Signal
     return signals_of(captures[0], verdicts[-1])
 
 
-def _verdict(path: Path) -> dict[str, Any]:
+def read_verdict(path: Path) -> dict[str, Any]:
+    """A verdict as it was written. Raises RunDirError for a file that is none."""
     values = _document(path, "bisect the capture again")
     if "sentence" not in values:
         raise RunDirError(f"{path}: is no verdict; remove it, or bisect the capture again")
