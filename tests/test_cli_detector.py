@@ -156,7 +156,7 @@ def test_help(command: str | None, brainbrr: Run) -> None:
         ("synthesize {place}/corpus", "--force"),
         ("evaluate {place}/none.pt {place}/corpus", "none.pt: no such file; expected a checkpoint"),
         ("evaluate {config} {place}/corpus", "truncated, or no PyTorch checkpoint"),
-        ("evaluate {last} {place}/none", "none/edf/eval; expected DATA_DIR/edf/"),
+        ("evaluate {last} {place}/none", "none: no such folder; expected one of recordings"),
         ("evaluate {last} {empty} --split train", "holds no .edf file"),
         ("evaluate {last} {place}/corpus --set model.tcn.num_layers=2", "its weights are of another model (missing"),
         ("evaluate {last} {place}/corpus --set evaluation.stirde=1", "did you mean evaluation.stride?"),

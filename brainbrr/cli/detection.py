@@ -21,7 +21,7 @@ from brainbrr_debug.main import emit, narrate, refuse_to_overwrite, result_optio
 @click.option(
     "--thresholds-from",
     type=click.Choice(["train", "dev", "eval"]),
-    help="Choose the thresholds on this split.  [default: dev for eval where DATA has it, else SPLIT itself]",
+    help="Choose the thresholds on this split.  [default: dev for eval where it has labels, else SPLIT itself]",
 )
 @click.option("--cache-dir", type=click.Path(path_type=Path), help="Cache of DATA.  [default: cache/evaluate-NAME]")
 @click.option("--figures", type=click.Path(path_type=Path), help="Also write the pictures into this folder.")
@@ -56,8 +56,6 @@ def evaluate(
     for path in (output, html, figures):
         refuse_to_overwrite(path, force=force)
     detector, found = _detector(checkpoint, config, device, sets)
-    if thresholds_from is None and split == "eval" and (data / "edf/dev").is_dir():
-        thresholds_from = "dev"
     failed: list[Any] = []
     with progress("recordings", narrate, live=found.experiment.progress) as advance:
         try:

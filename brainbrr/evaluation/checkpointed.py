@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from brainbrr.config import Config, ConfigError
 from brainbrr.configure import with_values
 from brainbrr.data.cache import Cache, Failure, build_cache, open_cache
+from brainbrr.data.corpus import open_corpus
 from brainbrr.data.prepare import Narrate, tell
 from brainbrr.evaluation.evaluate import evaluate
 from brainbrr.evaluation.report import EvaluationReport
@@ -53,11 +54,12 @@ def evaluate_checkpoint(
     progress: Progress | None = None,
     left_out: Callable[[Failure], None] = lambda failure: None,
 ) -> EvaluationReport:
-    """Score `detector` on the labelled recordings in `data`/edf/`split`, cached first.
+    """Score `detector` on the labelled recordings of `data`'s split, cached first.
 
     `cache_dir` is the folder of the cache (None: cache/evaluate-NAME). The threshold for each rate of false alarms is
-    chosen on the split `thresholds_from`, on other patients; on `split` itself where that is the same or None.
-    `left_out` is told of every recording of the split that could not be read.
+    chosen on the split `thresholds_from`: on other patients, or on `split` itself where that is the same. None: on dev
+    for eval where `data` has labels there, else on `split` itself. `left_out` is told of every recording of the split
+    that could not be read.
     """
     device = choose_device(config.experiment.device)
     detector = detector.to(device)
@@ -70,17 +72,22 @@ def evaluate_checkpoint(
         tell(build_cache(data, folder, name, config.preprocessing, limit_files=limit, progress=progress), narrate)
         return open_cache(folder, name, config.preprocessing, limit_files=limit)
 
-    choosing = None
-    if thresholds_from not in (None, split):
-        choosing = evaluate(detector, cached(thresholds_from).recordings, config, device=device, progress=progress)
-        narrate(f"thresholds  chosen on {thresholds_from}")
+    def score(cache: Cache, chosen: Mapping[float, float | None] | None = None) -> EvaluationReport:
+        return evaluate(detector, cache.recordings, config, device=device, chosen=chosen, progress=progress)
+
     cache = cached(split)
     for failure in cache.failed:
         left_out(failure)
-    chosen = None if choosing is None else {point.fa_rate: point.threshold for point in choosing.points}
-    report = evaluate(detector, cache.recordings, config, device=device, chosen=chosen, progress=progress)
-    if choosing is None or thresholds_from is None:
-        return report
+    if thresholds_from is None and split == "eval" and "dev" in open_corpus(data).splits:
+        thresholds_from = "dev"
+        if all(recording.events is None for recording in cached("dev").recordings):
+            narrate("thresholds  chosen on eval itself: dev has no labels")
+            thresholds_from = None
+    if thresholds_from is None or thresholds_from == split:
+        return score(cache)
+    choosing = score(cached(thresholds_from))
+    narrate(f"thresholds  chosen on {thresholds_from}")
+    report = score(cache, {point.fa_rate: point.threshold for point in choosing.points})
     points = [
         dataclasses.replace(point, chosen_on=there.score)
         for point, there in zip(report.points, choosing.points, strict=True)
