@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from brainbrr_debug.rng import preserved
+from brainbrr_debug.rng import RngState, preserved
 from brainbrr_debug.tensors import copied
 
 LARGEST = 1 << 18
@@ -43,6 +44,7 @@ class Baseline:
     def __init__(self, loss_fn: Callable[[Any, Any], Tensor], last: int) -> None:
         self._loss_fn = loss_fn
         self._kept: collections.deque[_Scored] = collections.deque(maxlen=last)
+        self._generators = RngState.take()
 
     @torch.no_grad()
     def see(self, output: Any, target: Any) -> None:
@@ -69,6 +71,7 @@ class Baseline:
         if start is None:
             return None
         with preserved(), torch.enable_grad():
+            self._generators = RngState.take()
             best = min((self._descend(x) for x in (start, [torch.zeros_like(x) for x in start])), key=lambda x: x[0])
             if best[1] is None:
                 return None
@@ -88,6 +91,7 @@ class Baseline:
 
     def _scores(self, constants: Sequence[Tensor]) -> list[Tensor]:
         losses = []
+        self._generators.restore()  # a loss that draws numbers is one function of the constants
         for scored in self._kept:
             values = iter(constants)
             leaves = [_filled(x, next(values)) if isinstance(x, _Place) else x for x in scored.leaves]
@@ -112,7 +116,8 @@ class Baseline:
                 best = float(loss.detach()), [x.detach().clone() for x in constants]
             return loss
 
-        optimizer.step(closure)  # type: ignore[no-untyped-call]
+        with contextlib.suppress(IndexError, RuntimeError):  # so torch's line search gives up on a loss with holes
+            optimizer.step(closure)  # type: ignore[no-untyped-call]
         return best
 
 

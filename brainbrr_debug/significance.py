@@ -26,9 +26,10 @@ def below_zero(numbers: Sequence[float]) -> BelowZero:
 
     Neighbours that are alike count as fewer independent values: n·(1−r)/(1+r) with their correlation r.
     """
-    mean, spread = statistics.fmean(numbers), statistics.stdev(numbers)
+    mean = statistics.fmean(numbers)
     if not math.isfinite(mean):
         return BelowZero(mean=mean, n=len(numbers), p=1.0)
+    spread = statistics.stdev(numbers)
     if spread <= 1e-12 * abs(mean):
         return BelowZero(mean=mean, n=len(numbers), p=0.0 if mean < 0 else 1.0)
     away = [number - mean for number in numbers]
@@ -39,7 +40,7 @@ def below_zero(numbers: Sequence[float]) -> BelowZero:
 
 
 def t_below(t: float, freedom: float) -> float:
-    """The chance of a value below `t` by Student's distribution, by Wallace's normal deviate (1959), to percents."""
+    """The chance of a value below `t` by Student's distribution, by Wallace's normal deviate (1959), within a third."""
     z = (8 * freedom + 1) / (8 * freedom + 3) * math.sqrt(freedom * math.log1p(t * t / freedom))
     return 0.5 * math.erfc(math.copysign(z, -t) / math.sqrt(2))
 
