@@ -11,6 +11,7 @@ from brainbrr_debug.questions.cause import Matrix
 from brainbrr_debug.questions.components import Components
 from brainbrr_debug.questions.culprits import Culprits
 from brainbrr_debug.questions.operation import Operation
+from brainbrr_debug.questions.precision import Precision
 from brainbrr_debug.questions.reality import Reality
 from brainbrr_debug.questions.repairs import Repair
 from brainbrr_debug.questions.sequence import Sequence
@@ -34,6 +35,7 @@ class Answers:
     alone: Alone | None = None
     sequence: Sequence | None = None
     stable: Stability | None = None
+    precision: Precision | None = None
     repairs: tuple[Repair, ...] | None = None
     unanswered: dict[str, str] = dataclasses.field(default_factory=dict)
 

@@ -23,6 +23,7 @@ from brainbrr_debug.questions.culprits import which_samples
 from brainbrr_debug.questions.electrodes import which_electrodes
 from brainbrr_debug.questions.matrix import which_matrix
 from brainbrr_debug.questions.operation import which_operation
+from brainbrr_debug.questions.precision import which_precision
 from brainbrr_debug.questions.reality import is_it_real
 from brainbrr_debug.questions.repairs import which_repairs
 from brainbrr_debug.questions.sequence import always_there
@@ -91,6 +92,10 @@ def _stable(trials: Trials, answers: Answers) -> None:
     )
 
 
+def _precision(trials: Trials, answers: Answers) -> None:
+    answers.precision = which_precision(trials, answers.oracles)
+
+
 def _electrodes(trials: Trials, answers: Answers) -> None:
     if answers.samples is not None:
         answers.samples = which_electrodes(trials, answers.samples, answers.oracles)
@@ -136,6 +141,7 @@ QUESTIONS = (
     Question("alone", _alone, lambda trials: 1, lambda answers: answers.named is not None),
     Question("sequence", _sequence, lambda trials: 6, lambda answers: answers.cause is not None),
     Question("stable", _stable, lambda trials: INITIALISATIONS),
+    Question("precision", _precision, lambda trials: 4),
     Question("electrodes", _electrodes, lambda trials: 10, lambda answers: answers.samples is not None),
     Question("seconds", _seconds, lambda trials: 8, lambda answers: answers.samples is not None),
     Question("repair", _repair, lambda trials: 4, lambda answers: answers.component is not None),

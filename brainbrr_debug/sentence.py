@@ -41,7 +41,15 @@ def tell(verdict: Verdict) -> str:
             f"{verdict.replay['of']} repeats are healthy here ({changed}). The code has changed, or the failure hangs "
             "on something that no capture holds."
         )
-    parts = [_began(verdict), _where(verdict), _cause(verdict), _proof(verdict), _reproduced(verdict), _repair(verdict)]
+    parts = [
+        _began(verdict),
+        _where(verdict),
+        _cause(verdict),
+        _precision(verdict),
+        _proof(verdict),
+        _reproduced(verdict),
+        _repair(verdict),
+    ]
     parts += [f"{_capital(line)}." for line in details.get("disagreements", ())]
     for reason, questions in _by_reason(details.get("unanswered", {})).items():
         parts.append(f"Not answered: {listed(questions)} ({reason}).")
@@ -136,6 +144,11 @@ def proof_words(repair: Mapping[str, Any]) -> str:
 def listed(names: Sequence[str]) -> str:
     """ "a", "a and b", "a, b and c"."""
     return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
+
+
+def _precision(verdict: Verdict) -> str:
+    precision = verdict.details.get("precision") or {}
+    return f"{_capital(precision['told'])}." if precision else ""
 
 
 def _began(verdict: Verdict) -> str:

@@ -21,6 +21,7 @@ from brainbrr_debug.capture import CaptureContent, require_signal, restore
 from brainbrr_debug.errors import CannotRunHere
 from brainbrr_debug.lead import Passing, set_options
 from brainbrr_debug.observation import Observation
+from brainbrr_debug.precision import algorithms, cast, lift
 from brainbrr_debug.recorder import Recorder
 from brainbrr_debug.samples import Sample, Span, batch_size, keep_samples, replace_spans
 from brainbrr_debug.subject import Batch, Run, Subject, SubjectError, load_subject, plain_step
@@ -43,7 +44,9 @@ class Trial:
     healthy batch in place of the captured one. Samples outside `keep` (None: all are kept) and `spans` are replaced by
     healthy material; with `alone` such samples are left out instead. `generator` reseeds the step's random numbers;
     otherwise they are the captured ones. `fresh_optimizer` leaves the captured state of the optimizer out,
-    `fresh_rates` its captured learning rates: they are as the program builds them.
+    `fresh_rates` its captured learning rates: they are as the program builds them. `float64_modules` and everything in
+    them compute in float64, with casts at their borders; `deterministic` allows no other algorithms, `tf32` products of
+    shortened float32.
     """
 
     weights: Weights = "before"
@@ -57,6 +60,9 @@ class Trial:
     fresh_optimizer: bool = False
     fresh_rates: bool = False
     dtype: str | None = None
+    float64_modules: tuple[str, ...] = ()
+    deterministic: bool = False
+    tf32: bool = False
     device: str | None = None
     repeat: int = 0
 
@@ -114,6 +120,11 @@ def observe(content: CaptureContent, subject: Subject, trial: Trial) -> Observat
 
     An exception that a non-finite value caused is part of the observation; any other propagates.
     """
+    with algorithms(deterministic=trial.deterministic, tf32=trial.tf32):
+        return _observe(content, subject, trial)
+
+
+def _observe(content: CaptureContent, subject: Subject, trial: Trial) -> Observation:
     run, batches, notes = prepare(content, subject, trial)
     if trial.weights == "after":
         _step(run)(batches_of(content, Trial(device=trial.device, dtype=trial.dtype)), Passing())
@@ -147,6 +158,8 @@ def prepare(content: CaptureContent, subject: Subject, trial: Trial) -> tuple[Ru
         run.model.to(trial.device)
     if trial.dtype is not None:
         cast(run, getattr(torch, trial.dtype))
+    if trial.float64_modules:
+        lift(run, trial.float64_modules)
     device = next((p.device for p in run.model.parameters()), torch.device("cpu"))
     if content.lead_in and trial.weights != "fresh":
         for past in content.lead_in:
@@ -204,15 +217,6 @@ def perturb(model: torch.nn.Module, seed: int) -> None:
         for parameter in model.parameters():
             noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
             parameter.mul_((1 + PERTURBATION * noise).to(parameter.device, parameter.dtype))
-
-
-def cast(run: Run, dtype: torch.dtype) -> None:
-    """Model and optimizer state in another floating dtype."""
-    run.model.to(dtype)
-    for entries in run.optimizer.state.values():
-        for key, value in entries.items():
-            if isinstance(value, torch.Tensor) and value.is_floating_point() and key != "step":
-                entries[key] = value.to(dtype)
 
 
 def _renew(optimizer: torch.optim.Optimizer, built: dict[str, Any], *, state: bool, rates: bool) -> None:

@@ -80,6 +80,7 @@ def _details(trials: Trials, answers: Answers) -> dict[str, Any]:
         only = answers.cause.only_these_weights
         details["cause"] = {"evidence": cause_of(answers)[1], "only_these_weights": only, "cells": cells}
         details["sequence"] = answers.sequence
+    details["precision"] = answers.precision
     if answers.samples is not None:
         found = answers.samples
         details["samples"] = {
