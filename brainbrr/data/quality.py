@@ -122,14 +122,17 @@ def _bridged(blocks: Signal, constant: Mask, twins: set[tuple[int, int]]) -> Ite
 
 
 def _twins(blocks: Signal) -> Iterator[tuple[tuple[int, int], str]]:
-    """Pairs whose signals are the same, or each other's negative, over the whole recording."""
+    """Pairs whose signals are the same, or each other's negative, over the whole recording.
+
+    The same means closer than two amplifiers ever come: a copy differs by its rounding alone.
+    """
     rows = blocks.reshape(len(blocks), -1)
     rows = rows - rows.mean(axis=1, keepdims=True)
     for a, b in itertools.combinations(range(len(rows)), 2):
         size = np.abs(rows[a]).max()
-        if size > FLAT_UV:
+        if size > 10 * FLAT_UV:
             for sign, how in ((1.0, "identical"), (-1.0, "inverted")):
-                if np.abs(rows[a] - sign * rows[b]).max() < 1e-3 * size:
+                if np.abs(rows[a] - sign * rows[b]).max() < max(1e-3 * size, FLAT_UV / 2):
                     yield (a, b), how
 
 

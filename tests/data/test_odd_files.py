@@ -222,3 +222,14 @@ def test_c3_that_is_minus_c4_up_to_the_amplifiers_offset(write_edf: Any, eeg: An
     signals["EEG C3-REF"] = (-signals["EEG C4-REF"] + 137).astype(np.int16)
     result = CliRunner().invoke(cli, ["inspect", str(write_edf(signals))], standalone_mode=False)
     assert "duplicated" in result.stdout and "(inverted)" in result.stdout
+
+
+def test_c3_that_is_minus_c4_up_to_the_rounding_of_a_coarse_converter(write_edf: Any, eeg: Any) -> None:
+    """Twelve bits over ±200 µV: zero lies between two steps, so that x and -x round apart."""
+    coarse = {label: (row.astype(np.int64) * 2047 // 2000).clip(-2048, 2047) for label, row in eeg(20).items()}
+    coarse["EEG C3-REF"] = -1 - coarse["EEG C4-REF"] + (np.arange(20 * 256) % 2)
+    signals = {label: row.clip(-2048, 2047).astype(np.int16) for label, row in coarse.items()}
+    path = write_edf(signals, physical=(-200, 200), digital=(-2048, 2047))
+    result = CliRunner().invoke(cli, ["inspect", str(path)], standalone_mode=False)
+    lines = [line for line in result.stdout.splitlines() if line.startswith("duplicated")]
+    assert len(lines) == 1 and "C3, C4" in lines[0] and "(inverted)" in lines[0]
