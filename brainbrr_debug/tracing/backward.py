@@ -16,6 +16,7 @@ from torch.autograd.graph import GradientEdge, Node
 
 from brainbrr_debug.tracing.events import Record
 from brainbrr_debug.tracing.finiteness import INF, NAN, bad_elements, fill_finite_, kinds, values
+from brainbrr_debug.tracing.locations import within_function
 from brainbrr_debug.tracing.tracer import Tracer
 
 Gradients = tuple[torch.Tensor | None, ...]
@@ -45,8 +46,12 @@ class BackwardWatch:
     def running(self, roots: Roots) -> Iterator[None]:
         """Hooks on every node below `roots`, for one run of the engine."""
         tracer = self._tracer
+        nodes = nodes_below(roots)
+        if tracer.engine_depth and within_function(engine_code()) and not any(self._recomputed(node) for node in nodes):
+            yield  # a part of the formula of that function's node: judged when the node is done
+            return
         outer, outer_nodes = tracer.in_node, self._nodes
-        self._nodes = nodes_below(roots)
+        self._nodes = nodes
         handles = [handle for node in self._nodes for handle in self._hook(node)]
         tracer.engine_depth += 1
         tracer.in_node = not tracer.intervention.between_nodes
@@ -57,6 +62,10 @@ class BackwardWatch:
             tracer.in_node, self._nodes = outer, outer_nodes
             for handle in handles:
                 handle.remove()
+
+    def _recomputed(self, node: Node) -> bool:
+        record = self._record(node)
+        return record is not None and record.recomputed
 
     def _hook(self, node: Node) -> Iterator[Any]:
         accumulates = node.name() == "torch::autograd::AccumulateGrad"

@@ -17,13 +17,17 @@ Site = tuple[Phase, str | None, str, str | None, str | None]
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Record:
-    """One dispatched operation: its `index` among those of the step, and where it was called."""
+    """One dispatched operation: its `index` among those of the step, and where it was called.
+
+    `recomputed` says that this was in a forward pass run once more, within the backward pass.
+    """
 
     index: int
     op: str
     module: str
     location: str | None
     mutates: bool = False
+    recomputed: bool = False
     lineage: frozenset[int] = frozenset()  # events behind non-finite inputs and outputs of the operation
 
 

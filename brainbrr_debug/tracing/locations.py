@@ -43,6 +43,18 @@ class Place:
     recomputed: bool = False
 
 
+def within_function(engine: types.CodeType) -> bool:
+    """Whether the innermost run of the engine on the stack was started by the backward of a custom Function."""
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code is not engine:
+        frame = frame.f_back
+    while frame is not None and (frame := frame.f_back) is not None and frame.f_code is not engine:
+        code = frame.f_code
+        if code.co_name.startswith("apply") and code.co_filename == _FUNCTION_FILE and "self" in frame.f_locals:
+            return True
+    return False
+
+
 @lru_cache(maxsize=4096)
 def owner(filename: str) -> Owner:
     """Whose code a file is: the user's, torch's, another library's, this package's, or generated at run time."""

@@ -215,6 +215,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             module=self._module(place),
             location=place.location,
             mutates=bool(mutated),
+            recomputed=place.recomputed,
         )
         self._records.setdefault(sequence - 1, []).append(record)
         return record

@@ -218,6 +218,38 @@ def custom_function_in_the_backward_pass() -> Program:
     return Program(model, _one_empty_row(), mse, sgd(model))
 
 
+@fault("backward", "size", "Length", "custom-backward", node="LengthBackward",
+       like="state-spaces/mamba: a fused scan that computes its forward again")  # fmt: skip
+def custom_function_that_differentiates_its_forward_again() -> Program:
+    class Length(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return x.square().sum(-1).sqrt()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            with torch.enable_grad():
+                x = ctx.saved_tensors[0].detach().requires_grad_()
+                y = x.square().sum(-1).sqrt()
+            return torch.autograd.grad(y, x, gradient)
+
+    class Size(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return Length.apply(x)  # born
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear, self.size = nn.Linear(4, 4, bias=False), Size()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.size(self.linear(x))
+
+    model = Net()
+    return Program(model, _one_empty_row(), mse, sgd(model))
+
+
 def _checkpointed(*, use_reentrant: bool) -> Program:
     class Block(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
