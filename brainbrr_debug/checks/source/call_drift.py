@@ -37,7 +37,7 @@ def call_drift(source: Source) -> Iterable[Finding]:
     """
     defined = _definitions(source)
     sites: dict[str, list[_Site]] = defaultdict(list)
-    for file in source.program:
+    for file in source.core:
         for call in file.of(ast.Call):
             target = _target(file, call, defined)
             if target and not any(k.arg is None for k in call.keywords) and not _starred(call):

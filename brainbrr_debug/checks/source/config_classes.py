@@ -7,6 +7,7 @@ import dataclasses
 import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from typing import cast
 
 from brainbrr_debug.checks.source.index import PythonFile, Source, dotted
 
@@ -28,6 +29,7 @@ class ConfigClass:
     file: PythonFile
     node: ast.ClassDef
     fields: Mapping[str, int]
+    types: Mapping[str, frozenset[str]]
     bases: tuple[str, ...]
 
 
@@ -49,6 +51,10 @@ class ConfigClasses:
     def names(self) -> frozenset[str]:
         """Their names."""
         return frozenset(c.name for c in self.classes)
+
+    def types_of(self, field: str) -> set[str]:
+        """The words in the annotations of every field of this name."""
+        return {word for c in self.classes for word in c.types.get(field, ())}
 
     def related(self, name: str, other: str) -> bool:
         """Whether one of the two classes is the other, or inherits from it."""
@@ -76,7 +82,8 @@ class ConfigClasses:
             name=node.name,
             file=file,
             node=node,
-            fields=dict(_fields(node)),
+            fields={s.target.id: s.lineno for s in _fields(node)},
+            types={s.target.id: frozenset(re.findall(r"\w+", ast.unparse(s.annotation))) for s in _fields(node)},
             bases=tuple(_base_names(node)),
         )
 
@@ -93,10 +100,14 @@ def _decorates(decorator: ast.expr) -> bool:
     return name.rpartition(".")[2] in _DECORATORS
 
 
-def _fields(node: ast.ClassDef) -> Iterator[tuple[str, int]]:
+class _Field(ast.AnnAssign):
+    target: ast.Name
+
+
+def _fields(node: ast.ClassDef) -> Iterator[_Field]:
     for statement in node.body:
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
             name = statement.target.id
             kept = name == "model_config" or name.startswith("_")
             if not kept and not any(word in ast.unparse(statement.annotation) for word in _CLASS_LEVEL):
-                yield name, statement.lineno
+                yield cast(_Field, statement)

@@ -10,19 +10,10 @@ from collections.abc import Iterator
 from brainbrr_debug.checks.source.config_classes import ConfigClass, ConfigClasses
 from brainbrr_debug.checks.source.index import PythonFile, Source, constant, dotted
 
-_WHOLE = {
-    "asdict",
-    "vars",
-    "astuple",
-    "model_dump",
-    "dict",
-    "to_dict",
-    "as_dict",
-    "_asdict",
-    "__dict__",
-    "dump",
-    "fields",
-}
+_METHODS = {"model_dump", "dict", "to_dict", "as_dict", "asdict", "_asdict", "__dict__", "__dataclass_fields__"}
+_METHODS |= {"__annotations__", "model_fields", "__fields__", "__attrs_attrs__"}
+_FUNCTIONS = {"asdict", "vars", "astuple", "fields"}
+"""What takes every field of an object at once."""
 _STORES = {"setattr", "add_argument", "Field", "field", "replace", "Option", "option"}
 _CONFIG_LIKE = re.compile(r"(?i)(config|cfg|conf|args|opts?|options|params|hparams|settings|self|cls)$")
 
@@ -36,6 +27,7 @@ class Reads:
         self.own: dict[str, set[str]] = defaultdict(set)
         self.strings: set[str] = set()
         self.whole: set[str] = set()
+        self.copied = False  # whether fields are copied into other objects by computed names
         for file in source.program:
             self._attributes(file)
             self._strings(file)
@@ -46,8 +38,9 @@ class Reads:
         """Whether any expression of the program reads `field` of `owner`."""
         if field in self.attributes or field in self.strings:
             return True
-        if any(field in read and self._classes.related(owner.name, name) for name, read in self.own.items()):
-            return True
+        for name, read in self.own.items():
+            if field in read and (self.copied or self._classes.related(owner.name, name)):
+                return True
         return any(self._classes.related(owner.name, name) for name in self.whole)
 
     def _attributes(self, file: PythonFile) -> None:
@@ -78,30 +71,32 @@ class Reads:
         for node in file.of(ast.Call):
             name = dotted(node.func).rpartition(".")[2] or getattr(node.func, "attr", "")
             if name == "getattr" and len(node.args) > 1 and constant(node.args[1]) is None:
-                self._read_whole(file, node.args[0])
+                self._read_whole(file, node.args[0], spread=False)
+            into_self = name == "setattr" and len(node.args) > 1 and dotted(node.args[0]) == "self"
+            self.copied |= into_self and constant(node.args[1]) is None
             spread = [k.value for k in node.keywords if k.arg is None]
             spread += [a.value for a in node.args if isinstance(a, ast.Starred)]
             for value in spread:
                 for whole in _taken_whole(file, value):
-                    self._read_whole(file, whole)
+                    self._read_whole(file, whole, spread=True)
         iterated = [loop.iter for loop in file.of(ast.For)] + [part.iter for part in file.of(ast.comprehension)]
         for value in iterated:
             for whole in _taken_whole(file, value):
-                self._read_whole(file, whole)
+                self._read_whole(file, whole, spread=False)
 
-    def _read_whole(self, file: PythonFile, value: ast.expr) -> None:
-        """Every field of what `value` may be is read: its class where known, else each class the file speaks of."""
+    def _read_whole(self, file: PythonFile, value: ast.expr, *, spread: bool) -> None:
+        """Every field of what `value` may be is read: of its class where known, else of each the file speaks of."""
         name = dotted(value)
-        if not name or not _CONFIG_LIKE.search(name):
-            return
-        known = _class_of_name(file, value, name) & self._classes.names
+        last = name.rpartition(".")[2]
+        known = (_class_of_name(file, value, name) | self._classes.types_of(last) | {last}) & self._classes.names
         if name in ("self", "cls"):
             around = file.class_of(value)
             self.whole.add(around.name if around else "")
         elif known:
             self.whole |= known
-        else:
-            self.whole |= {n.id for n in file.of(ast.Name)} & self._classes.names
+        elif _CONFIG_LIKE.search(name):
+            here = {n.id for n in file.of(ast.Name)} | {n.name for n in file.of(ast.ClassDef)}
+            self.whole |= here & self._classes.names
 
 
 def _reads_by_name(file: PythonFile, node: ast.Constant) -> bool:
@@ -124,17 +119,17 @@ def _taken_whole(file: PythonFile, value: ast.expr) -> Iterator[ast.expr]:
     """The objects whose fields `value` holds all of: `asdict(x)`, `x.model_dump()`, `x.__dict__`, also by a name."""
     for node in [value, *_assigned(file, value)]:
         for inner in ast.walk(node):
-            if isinstance(inner, ast.Attribute) and inner.attr in _WHOLE:
+            if isinstance(inner, ast.Attribute) and inner.attr in _METHODS:
                 yield inner.value
-            elif isinstance(inner, ast.Call) and dotted(inner.func).rpartition(".")[2] in _WHOLE and inner.args:
+            elif isinstance(inner, ast.Call) and dotted(inner.func).rpartition(".")[2] in _FUNCTIONS and inner.args:
                 yield inner.args[0]
 
 
 def _assigned(file: PythonFile, value: ast.expr) -> Iterator[ast.expr]:
-    if isinstance(value, ast.Name):
-        for node in ast.walk(file.function_of(value) or file.tree):
-            if isinstance(node, ast.Assign) and any(dotted(t) == value.id for t in node.targets):
-                yield node.value
+    names = {node.id for node in ast.walk(value) if isinstance(node, ast.Name)}
+    for node in ast.walk(file.function_of(value) or file.tree):
+        if isinstance(node, ast.Assign) and any(dotted(t) in names for t in node.targets):
+            yield node.value
 
 
 def _class_of_name(file: PythonFile, at: ast.expr, name: str) -> set[str]:

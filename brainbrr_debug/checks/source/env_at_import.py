@@ -16,13 +16,13 @@ _READS = {"os.environ.get", "os.getenv", "os.environb.get"}
 def env_at_import(source: Source) -> Iterable[Finding]:
     """Reads of `os.environ` at the level of a module or class, or in a default, of a module that others import."""
     imported = _imported(source)
-    for file in source.program:
+    for file in source.core:
         if file not in imported:
             continue
         reads: list[ast.Call | ast.Subscript] = [*file.of(ast.Call), *file.of(ast.Subscript)]
         for node in reads:
             variable = _variable(file, node)
-            if variable and file.function_of(node) is None and not _when_run(file, node):
+            if variable and _at_import(file, node) and not _when_run(file, node):
                 yield found(
                     ID,
                     Severity.P2,
@@ -46,6 +46,16 @@ def _variable(file: PythonFile, node: ast.Call | ast.Subscript) -> str:
 def _spelled(name: ast.expr) -> str:
     value = constant(name)
     return value if isinstance(value, str) else f"the variable {ast.unparse(name)}"
+
+
+def _at_import(file: PythonFile, node: ast.AST) -> bool:
+    """At the level of the module or a class, or in a default: those are computed when the function is defined."""
+    default = False
+    for around in file.ancestors(node):
+        if isinstance(around, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)) and not default:
+            return False
+        default = isinstance(around, ast.arguments)
+    return True
 
 
 def _when_run(file: PythonFile, node: ast.AST) -> bool:

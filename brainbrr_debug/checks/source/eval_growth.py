@@ -40,7 +40,7 @@ def eval_growth(source: Source) -> Iterable[Finding]:
     Numbers (`.item()`, means, what a metric returns) may be kept: they are small, and told from tensors by where they
     come from (see `Volumes`).
     """
-    for file in source.program:
+    for file in source.core:
         loops: list[Loop] = [*file.of(ast.For), *file.of(ast.AsyncFor)]
         for loop in loops:
             if _evaluates(file, loop) and _over_batches(loop):

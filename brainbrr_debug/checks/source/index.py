@@ -26,6 +26,7 @@ _TEXTS = re.compile(
     r"(\.(md|markdown|rst|ya?ml|toml|cfg|txt|sh|bash|slurm|sbatch|mk)|(^|/)GNUmakefile|(^|/)[Mm]akefile)$"
 )
 _TESTS = re.compile(r"(^|/)(tests?|testing|unit_?tests?)/|(^|/)(test_[^/]*|[^/]*_test|tests?|conftest)\.py$")
+_EXAMPLES = re.compile(r"(^|/)(examples?|tutorials?|docs?|doc_?src|demos?|bench(mark)?s?|notebooks?|gallery)/")
 
 Node = TypeVar("Node", bound=ast.AST)
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -167,6 +168,11 @@ class Source:
     def program(self) -> tuple[PythonFile, ...]:
         """The Python files that are no tests."""
         return tuple(file for file in self.python if not file.is_test)
+
+    @cached_property
+    def core(self) -> tuple[PythonFile, ...]:
+        """The program without its examples, benchmarks and documentation builds."""
+        return tuple(file for file in self.program if not _EXAMPLES.search(file.path))
 
     @cached_property
     def modules(self) -> Mapping[str, PythonFile]:

@@ -22,7 +22,7 @@ def uncounted_sanitiser(source: Source) -> Iterable[Finding]:
 
     Counted means: the same function also sums, counts, tests or logs what is not finite.
     """
-    for file in source.program:
+    for file in source.core:
         if not any(name.split(".")[0] == "torch" for name in file.imports.values()):
             continue
         nodes: list[ast.Call | ast.Assign] = [*file.of(ast.Call), *file.of(ast.Assign)]

@@ -33,7 +33,7 @@ def swallow(source: Source) -> Iterable[Finding]:
 
     Not meant: guards of optional imports, probes that answer no by returning False, and clearing up.
     """
-    for file in source.program:
+    for file in source.core:
         for handler in file.of(ast.ExceptHandler):
             if _broad(file, handler) and not _tells(handler):
                 around = file.parent(handler)

@@ -15,13 +15,16 @@ _REMOVES = re.compile(
     r"(^|\.)(unlink|remove|rmtree|rmdir|removedirs|cleanup|delete|rename|replace|move|_cleanup\w*|clean_?up\w*)$"
 )
 
+_FLAG = re.compile(r"(delete|remove|clean)_?(up)?_?(te?mp|dir|files?|folder)")
+_CALLS_BACK = ("register", "finalize", "callback", "push", "partial")
+
 
 def tempfiles(source: Source) -> Iterable[Finding]:
     """Calls of `mkdtemp`, `mkstemp` and `NamedTemporaryFile(delete=False)` whose result no code near it removes.
 
     Near is the function; for an attribute of `self` the class; for what a function returns, whoever calls it.
     """
-    for file in source.program:
+    for file in source.core:
         for call in file.of(ast.Call):
             kind = _leaking(file, call)
             if kind and not _removed(source, file, call):
@@ -49,7 +52,7 @@ def _removed(source: Source, file: PythonFile, call: ast.Call) -> bool:
     function = file.function_of(call)
     places: list[ast.AST] = [function if function is not None else file.tree]
     owner = file.class_of(call)
-    if owner is not None and _kept_by_self(file, call):
+    if owner is not None and _kept_by_self(places[0], call):
         places.append(owner)
     if any(_removes(place) for place in places):
         return True
@@ -60,21 +63,30 @@ def _removed(source: Source, file: PythonFile, call: ast.Call) -> bool:
     return any(_removes(caller) for caller in _callers(source, function.name))
 
 
-def _kept_by_self(file: PythonFile, call: ast.Call) -> bool:
-    statement = next((a for a in file.ancestors(call) if isinstance(a, ast.stmt)), None)
-    targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
-    return any(isinstance(t, ast.Attribute) for t in targets)
+def _kept_by_self(function: ast.AST, call: ast.Call) -> bool:
+    """Whether an attribute is given the call, or a name that the call is bound to."""
+    names: set[str] = set()
+    for node in ast.walk(function):
+        if isinstance(node, ast.withitem) and call in ast.walk(node.context_expr) and node.optional_vars is not None:
+            names.add(dotted(node.optional_vars))
+        elif isinstance(node, ast.Assign):
+            inside = set(ast.walk(node.value))
+            if call in inside or any(isinstance(n, ast.Name) and n.id in names for n in inside):
+                if any(isinstance(t, ast.Attribute) for t in node.targets):
+                    return True
+                names |= set(map(dotted, node.targets))
+    return False
 
 
 def _removes(place: ast.AST) -> bool:
-    """Whether anything in `place` removes, or hands something that removes to somebody who will call it."""
+    """Whether anything in `place` removes, or tells somebody else to: a callback, a flag (`delete_tmp=True`)."""
     for node in ast.walk(place):
+        if isinstance(node, ast.keyword) and _FLAG.search(node.arg or ""):
+            return True
         if isinstance(node, ast.Call):
-            name = dotted(node.func) or getattr(node.func, "attr", "")
-            handed = (
-                [dotted(a) for a in node.args] if name.endswith(("register", "finalize", "callback", "push")) else []
-            )
-            if any(_REMOVES.search(n) for n in (name, *handed)):
+            called = dotted(node.func) or getattr(node.func, "attr", "")
+            handed = [n for a in node.args for n in ast.walk(a)] if called.endswith(_CALLS_BACK) else []
+            if _REMOVES.search(called) or any(_REMOVES.search(dotted(n)) for n in handed):
                 return True
     return False
 

@@ -98,6 +98,8 @@ class Volumes:
             if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None:
                 for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
                     self._assign(target, large=self.large(node.value))
+            elif isinstance(node, ast.Call) and _adds(node) and self.large(node.args[0]):
+                self.names.add(_collection(node.func.value))  # type: ignore[attr-defined]
             elif isinstance(node, (ast.For, ast.AsyncFor)):
                 self._assign(node.target, large=any(self.large(e) for e in _iterated(node.iter)))
 
@@ -146,9 +148,8 @@ class Volumes:
         """Where the loop adds something batch-sized to a collection, and the collection's name."""
         for statement in self.loop.body:
             for node in within(statement):
-                if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and len(node.args) == 1:
-                    if node.func.attr in ("append", "extend", "appendleft") and self.large(node.args[0]):
-                        yield node, _collection(node.func.value)
+                if isinstance(node, ast.Call) and _adds(node) and self.large(node.args[0]):
+                    yield node, _collection(node.func.value)  # type: ignore[attr-defined]
                 elif isinstance(node, ast.AugAssign) and isinstance(node.value, ast.List) and self.large(node.value):
                     yield node, _collection(node.target)
                 elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
@@ -156,6 +157,10 @@ class Volumes:
                     joins = getattr(node.value.func, "attr", "") in ("cat", "concatenate", "concat", "vstack", "hstack")
                     if joins and target and target in _inside(node.value) and self.large(node.value):
                         yield node, target
+
+
+def _adds(call: ast.Call) -> bool:
+    return getattr(call.func, "attr", "") in ("append", "extend", "appendleft") and len(call.args) == 1
 
 
 def _collection(node: ast.expr) -> str:

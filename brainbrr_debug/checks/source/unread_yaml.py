@@ -1,0 +1,79 @@
+"""`config.unread`, over YAML: keys of configuration files that stand nowhere in the program."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable
+
+import yaml
+
+from brainbrr_debug.checks.source.found import found
+from brainbrr_debug.checks.source.index import Source, TextFile
+from brainbrr_debug.checks.source.unread import ID
+from brainbrr_debug.records import Finding, Severity
+
+_CONFIGS = re.compile(
+    r"(^|/)(configs?|conf|cfgs?|hparams|experiments?)/.*\.ya?ml$|(^|/)(config|train\w*|default\w*|hparams)\.ya?ml$"
+)
+_OTHERS = re.compile(
+    r"(^|/)(\.github|docs?|deploy\w*|k8s|helm|docker|charts?|workflows?|tests?)/|mkdocs|compose|environment"
+)
+_BUILT = {"defaults", "hydra", "_target_", "class_path", "includes", "_base_"}
+"""A file with one of these keys is put together, and read, by somebody else."""
+
+
+def unread_keys(source: Source) -> Iterable[Finding]:
+    """Keys at the top of a configuration file that no identifier, attribute or string of the program spells.
+
+    Deeper mappings are often handed whole to a library that reads them; files that Hydra composes, and files of which
+    most keys are unknown, belong to another program.
+    """
+    spoken = _words(source)
+    for file in source.texts:
+        if not _CONFIGS.search(file.path) or _OTHERS.search(file.path):
+            continue
+        try:
+            top = yaml.compose(file.text, Loader=yaml.SafeLoader)
+        except (yaml.YAMLError, RecursionError, ValueError):
+            continue  # templates and other dialects: config.* checks speak of files that cannot be read
+        keys = _keys(top)
+        unknown = {name: line for name, line in keys.items() if name not in spoken}
+        if _BUILT.isdisjoint(keys) and len(unknown) <= 0.3 * len(keys):
+            for name, line in unknown.items():
+                yield _finding(file, name, line)
+
+
+def _words(source: Source) -> set[str]:
+    """Every word that the program spells."""
+    spoken: set[str] = set()
+    for file in source.python:
+        spoken |= {node.id for node in file.of(ast.Name)}
+        spoken |= {node.attr for node in file.of(ast.Attribute)}
+        spoken |= {node.arg for node in file.of(ast.arg)} | {node.arg or "" for node in file.of(ast.keyword)}
+        for node in file.of(ast.Constant):
+            if isinstance(node.value, str) and len(node.value) < 200:
+                spoken |= set(re.findall(r"\w+", node.value))
+    return spoken
+
+
+def _keys(node: yaml.Node | None) -> dict[str, int]:
+    """The keys at the top of a document that could be names in a program, with their lines."""
+    pairs = node.value if isinstance(node, yaml.MappingNode) else []
+    return {
+        str(key.value): key.start_mark.line + 1
+        for key, _ in pairs
+        if key.start_mark is not None and re.fullmatch(r"[A-Za-z_]\w*", str(key.value))
+    }
+
+
+def _finding(file: TextFile, name: str, line: int) -> Finding:
+    return found(
+        ID,
+        Severity.P2,
+        file.path,
+        line,
+        f"{name} is set, and nothing in the program spells it",
+        why="whoever sets it believes that it does something",
+        remedy=f"remove {name}, or read it where it belongs",
+    )
