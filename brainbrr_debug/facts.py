@@ -9,6 +9,8 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
+from brainbrr_debug.records import Reading
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Objection:
@@ -192,3 +194,72 @@ class CacheFacts:
     damage: tuple[Damage, ...] = ()
     sources: Mapping[str, tuple[int, float]] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Idle:
+    """A parameter that no step of a rehearsal moved; `reached`: a gradient came, and was zero throughout."""
+
+    name: str
+    elements: int
+    reached: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Derived:
+    """A weight that the first forward pass computed anew from others; `change` of its norm, relative."""
+
+    name: str
+    change: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Differentiated:
+    """A decomposition through whose vectors a gradient came back: operation, module, path:line."""
+
+    op: str
+    site: str
+    location: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Ordeal:
+    """Forward and backward of one kind of input in one precision; `failed` says how, None: it did not."""
+
+    input: str
+    precision: str
+    failed: str | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Kernel:
+    """A component that can be computed in several ways: which one `key` asks for, and which one runs."""
+
+    key: str
+    asked: str
+    used: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """Bytes of a training step of `batch_size` samples by what they are; `key` sets the batch size."""
+
+    key: str
+    batch_size: int
+    device: str
+    bytes: Mapping[str, int]
+    notes: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RehearsalFacts:
+    """What a few watched steps and hostile inputs showed of a model. `input_rms`: of the ordinary batch."""
+
+    readings: tuple[Reading, ...]
+    input_rms: float = 1.0
+    idle: tuple[Idle, ...] = ()
+    derived: tuple[Derived, ...] = ()
+    differentiated: tuple[Differentiated, ...] = ()
+    ordeals: tuple[Ordeal, ...] = ()
+    kernels: tuple[Kernel, ...] = ()
+    warnings: tuple[str, ...] = ()

@@ -38,13 +38,17 @@ class Parity:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Machine:
-    """`cuda_built`: the CUDA that torch was built for; `driver`: of the kernel module, where there is one."""
+    """`cuda_built`: the CUDA that torch was built for; `driver`: of the kernel module, where there is one.
+
+    `memory`: bytes of main memory.
+    """
 
     packages: Mapping[str, str]
     cuda_built: str | None
     driver: str | None
     gpus: tuple[Gpu, ...]
     processors: int
+    memory: int
     variables: Mapping[str, str]
 
 
@@ -63,6 +67,7 @@ def describe_machine() -> Machine:
         driver=_driver(),
         gpus=tuple(gpus),
         processors=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0,
         variables=dict(os.environ),
     )
 

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from brainbrr_debug.checkpoint import CheckpointFacts
     from brainbrr_debug.checks.source.index import Source
-    from brainbrr_debug.facts import CacheFacts, ChannelFault, ConfigFacts, Corner, Schedule
+    from brainbrr_debug.facts import (
+        CacheFacts,
+        ChannelFault,
+        ConfigFacts,
+        Corner,
+        Memory,
+        RehearsalFacts,
+        Schedule,
+    )
     from brainbrr_debug.machine import Machine, Parity
     from brainbrr_debug.records import Finding
 
@@ -141,6 +149,29 @@ class Given:
         from brainbrr_debug.checkpoint import read_checkpoint
 
         return read_checkpoint(_required(self.checkpoint))
+
+    @functools.cached_property
+    def rehearsal(self) -> RehearsalFacts:
+        """What the model showed in a few watched steps and through hostile inputs."""
+        if "rehearsal" in self.known:
+            found: RehearsalFacts = self.known["rehearsal"]
+            return found
+        from brainbrr_debug.rehearsal import rehearse, stage_of
+        from brainbrr_debug.subject import load_subject
+
+        if self.subject is not None:
+            subject = load_subject(self.subject)
+            return rehearse(lambda: stage_of(lambda: subject.build(0, {})))
+        from brainbrr_debug.subjects.rehearsal import detector_stage
+
+        return rehearse(functools.partial(detector_stage, self.accepted.path))
+
+    @functools.cached_property
+    def memory(self) -> Memory:
+        """What a training step of the configuration needs."""
+        from brainbrr_debug.subjects.rehearsal import detector_memory
+
+        return self.known["memory"] if "memory" in self.known else detector_memory(self.accepted.path)
 
     @functools.cached_property
     def backends_here(self) -> Mapping[str, str]:

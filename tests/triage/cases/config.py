@@ -43,6 +43,7 @@ def machine(*gpus: Gpu, **changes: Any) -> Machine:
         "driver": "570.1" if gpus else None,
         "gpus": gpus,
         "processors": 8,
+        "memory": 32 << 30,
         "variables": {},
     }
     return Machine(**values | changes)
