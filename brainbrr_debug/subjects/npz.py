@@ -41,7 +41,7 @@ def foreign_facts(cache: Path, count: int) -> CacheFacts:
 
 def _item(cache: Path, path: Path) -> CachedItem:
     with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
-        arrays: dict[str, Any] = {name: file[name] for name in file.files}
+        arrays = {name: array for name in file.files if isinstance(array := file[name], np.ndarray)}
     labels = next((arrays[name] for name in arrays if name.lower().startswith(LABELS)), None)
     signals = [a for name, a in arrays.items() if a is not labels and a.dtype.kind == "f" and a.ndim >= 2 and a.size]
     if not signals:
