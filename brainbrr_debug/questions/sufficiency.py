@@ -179,8 +179,9 @@ def _judge(module: torch.nn.Module, call: _Call, seen: Decompositions, threshold
     found = [finiteness(x) for x in outputs if isinstance(x, torch.Tensor)]
     nan, inf = sum(f.nan for f in found), sum(f.inf for f in found)
     spoiled = not all(finiteness(x).finite for x in call.upstream.values())
-    # An infinity that was masked further on did no harm; the gradient that came back tells.
-    if nan or (inf and spoiled):
+    # An infinity that was masked further on did no harm; the gradient that came back tells, where one does: in front of
+    # the first parameter none is asked for.
+    if nan or (inf and (spoiled or not call.upstream)):
         return Alone(fails=True, reason=f"{nan + inf} of its outputs are not finite by itself")
     if spoiled:
         return Alone(fails=False, reason="the gradient that came to it was not finite already")
