@@ -92,14 +92,14 @@ def bisect(
             kept = f"every trial is in {log}; go on with: {_resumed(found)}" if log else "no --log: none kept"
             narrate(kept)
             raise
-    kept = None
+    verdict_path = None
     if prove and not git_bisect and found.content is not None and candidates(verdict):
-        kept = _keep(found, verdict.to_dict())
+        verdict_path = _keep(found, verdict.to_dict())
         narrate(verdict.sentence)
         verdict = _proved(verdict, found, prove_steps, limits["budget_s"] and started + limits["budget_s"], say)
     document = verdict.to_dict()
     emit(document, _text(document, form, output), form=form, output=output, force=force)
-    _keep(found, document, kept)
+    _keep(found, document, verdict_path)
     return EXIT_BAD if verdict.details["outcome"] in ("did-not-reproduce", "incomplete") else EXIT_GOOD
 
 
