@@ -75,13 +75,16 @@ def _detail(sample: Mapping[str, Any], place: Mapping[str, Any]) -> Iterable[str
         )
 
 
-def _repairs(name: str, wanted: Mapping[str, list[Mapping[str, Any]]], verdict: Verdict) -> Iterable[str]:
-    accepted = [r["changes"] for r in verdict["repairs"] if r["heals"] and not r["hides"]]
-    for changes in wanted.get("accepted", ()):
-        if dict(changes) not in accepted:
-            yield f"{changes} is no accepted repair"
+def _repairs(name: str, wanted: Mapping[str, Any], verdict: Verdict) -> Iterable[str]:
+    """`accepted`: heals, does not hide, is not evidently wrong; of a list in it one is enough. `healing`: heals."""
+    healing = [r["changes"] for r in verdict["repairs"] if r["heals"] and not r["hides"]]
+    accepted = [r["changes"] for r in verdict["repairs"] if r["changes"] in healing and not r.get("evident")]
+    for field, found in (("accepted", accepted), ("healing", healing)):
+        for changes in wanted.get(field, ()):
+            if not any(one in found for one in (changes if isinstance(changes, list) else [changes])):
+                yield f"{_listed(changes)} is not among the {field} repairs"
     for changes in wanted.get("refused", ()):
-        if dict(changes) in accepted:
+        if changes in accepted:
             yield f"{changes} is accepted as a repair"
 
 

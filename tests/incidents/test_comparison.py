@@ -38,6 +38,7 @@ VERDICT: dict[str, Any] = {
         {"changes": {"gradient": "safe"}, "heals": True, "hides": False},
         {"changes": {"sanitize": True}, "heals": True, "hides": True},
         {"changes": {"clip": 1}, "heals": False, "hides": False},
+        {"changes": {"off": True}, "heals": True, "hides": False, "evident": True},
     ],
     "trials": 30,
     "details": {"outcome": "verdict"},
@@ -52,7 +53,11 @@ RIGHT: dict[str, Any] = {
     "sufficient": True,
     "origin": {"phase": "backward", "op": "aten::_linalg_eigh", "kind": ["nan", "inf"]},
     "samples": [{"recording": "a_t000", "start_s": 61.0, "stop_s": 90.0, "electrodes": ["C3"]}],
-    "repairs": {"accepted": [{"gradient": "safe"}], "refused": [{"sanitize": True}, {"clip": 1}]},
+    "repairs": {
+        "accepted": [{"gradient": "safe"}, [{"gradient": "none"}, {"gradient": "safe"}]],
+        "healing": [{"off": True}],
+        "refused": [{"sanitize": True}, {"clip": 1}, {"off": True}],
+    },
 }
 
 
@@ -73,9 +78,11 @@ def test_a_right_verdict_is_right() -> None:
         ("origin", {"op": "aten::mul"}, "origin.op is 'aten::_linalg_eigh'; expected 'aten::mul'"),
         ("origin", {"location": "x.py:1"}, "origin.location is None"),
         ("samples", [], "sample 2 is named (a_t000) and holds nothing planted"),
-        ("repairs", {"accepted": [{"clip": 1}]}, "{'clip': 1} is no accepted repair"),
-        ("repairs", {"accepted": [{"sanitize": True}]}, "{'sanitize': True} is no accepted repair"),
-        ("repairs", {"accepted": [{"unheard": 1}]}, "{'unheard': 1} is no accepted repair"),
+        ("repairs", {"accepted": [{"clip": 1}]}, "{'clip': 1} is not among the accepted repairs"),
+        ("repairs", {"accepted": [{"sanitize": True}]}, "{'sanitize': True} is not among the accepted repairs"),
+        ("repairs", {"accepted": [{"off": True}]}, "{'off': True} is not among the accepted repairs"),
+        ("repairs", {"accepted": [[{"a": 1}, {"b": 1}]]}, "{'a': 1} or {'b': 1} is not among the accepted repairs"),
+        ("repairs", {"healing": [{"unheard": 1}]}, "{'unheard': 1} is not among the healing repairs"),
         ("repairs", {"refused": [{"gradient": "safe"}]}, "{'gradient': 'safe'} is accepted as a repair"),
     ],
 )
