@@ -27,12 +27,10 @@ TITLES = {LOSS: "Loss", GRADIENT_NORM: "Gradient norm before clipping", EIGENGAP
 def page(material: Material) -> str:
     """The whole report: the latest verdict, when and where it began, what was tried, what repairs it."""
     latest = material.verdicts[-1] if material.verdicts else None
-    title = headline(latest) if latest else f"{material.name}: no verdict yet"
+    title = headline(latest) if latest else _without_verdict(material)
     body = [f"<header><p>{escape(material.name)}</p><h1>{escape(title)}</h1>"]
     body.append(f'<p class="dim">{escape(_summary(material))}</p></header>')
-    if latest is None:
-        body.append('<p class="verdict fine">No verdict yet. Bisect a capture of this run to get one.</p>')
-    else:
+    if latest is not None:
         body += answer(latest)
     body += _readings(material)
     drawn = [f'<div class="wide">{signal_plot(signal)}</div>' for signal in material.signals]
@@ -42,7 +40,13 @@ def page(material: Material) -> str:
     if material.certificate:
         body.append(section("Certificate of this run", certificate(material.certificate)))
     body += _earlier(material) + _findings(material) + _environment(material) + _commands(material)
-    return document(title, body, style=STYLE)
+    return document(f"{material.name}: {title}", body, style=STYLE)
+
+
+def _without_verdict(material: Material) -> str:
+    if material.first_abnormal is None and not material.findings:
+        return "Nothing abnormal was read, and no check objected."
+    return "No verdict yet: bisect a capture of this run to get one."
 
 
 def _summary(material: Material) -> str:

@@ -27,14 +27,16 @@ th { color: var(--dim); font-weight: 600; white-space: nowrap; overflow-wrap: no
 .rows td:first-child, .good, .bad, .skip { white-space: nowrap; overflow-wrap: normal; }
 .good { color: var(--good); font-weight: 600; } .bad { color: var(--bad); font-weight: 600; }
 .skip { color: var(--dim); }
-code, pre { font: .85rem/1.5 ui-monospace, monospace; } pre { overflow-x: auto; background: var(--card);
+code, pre { font: .85rem/1.5 ui-monospace, monospace; }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; background: var(--card);
   border: 1px solid var(--line); padding: .75rem; }
 details { margin: .5rem 0; } summary { cursor: pointer; color: var(--dim); overflow-wrap: anywhere; }
 svg { display: block; width: 100%; height: auto; margin: .5rem 0; font: 13px system-ui, sans-serif; }
 svg text { fill: var(--dim); } svg .title { fill: var(--ink); font-weight: 600; }
 svg .grid { stroke: var(--line); } svg .curve { fill: none; stroke: var(--curve); stroke-width: 1.8; }
 svg .point { fill: var(--curve); } svg path.bad { stroke: var(--bad); stroke-width: 2; fill: none; }
-svg line.mark { stroke: var(--bad); stroke-dasharray: 3 3; } svg text.mark { fill: var(--bad); }
+svg line.mark { stroke: var(--bad); stroke-dasharray: 3 3; } svg text.mark { fill: var(--bad); paint-order: stroke;
+  stroke: var(--paper); stroke-width: 4px; }
 svg [class^="heat"] { fill: var(--curve); } svg .heat0 { fill-opacity: .12; } svg .heat1 { fill-opacity: .34; }
 svg .heat2 { fill-opacity: .56; } svg .heat3 { fill-opacity: .78; }
 svg .broken { fill: var(--card); stroke: var(--bad); } svg .ring { fill: none; stroke: var(--ink); stroke-width: 2; }
@@ -49,7 +51,6 @@ svg .name { fill: var(--ink); font-size: 11px; } svg.head { max-width: 26rem; }
 @media print { :root { color-scheme: light; --ink: #000; --dim: #333; --paper: #fff; --card: #fff; --line: #aaa;
   --good: #0b5c33; --bad: #a3160f; --curve: #10458c; }
   @page { margin: 14mm; } html { font-size: 10px; } body { max-width: none; padding: 0; font-size: 1rem; }
-  pre { white-space: pre-wrap; overflow-wrap: anywhere; }
   svg { break-inside: avoid; print-color-adjust: exact; } tr, .proof, .verdict { break-inside: avoid; }
   h2 { break-after: avoid; } .wide { overflow: visible; } details::details-content { content-visibility: visible;
   block-size: auto; } details.old::details-content { display: none; } .figures { grid-template-columns: 1fr 1fr; } }

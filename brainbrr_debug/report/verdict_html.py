@@ -40,6 +40,11 @@ def experiments(verdict: Document) -> list[str]:
         parts.append(
             section("Which component?", table(("switch", "outcome", "weights", "why"), map(_switch, switches)))
         )
+    precision = details.get("precision") or {}
+    if precision:
+        tried = [(escape(row["name"]), outcome(row["outcome"]), escape(row["reason"])) for row in precision["rows"]]
+        told = f"<p>{escape(precision['told'])}</p>"
+        parts.append(section("Is it a matter of precision?", told, table(("in", "outcome", "why"), tried)))
     rows = details.get("rows", ())
     if rows:
         heads = ("#", "question", "changed", "outcome", "why")

@@ -150,7 +150,9 @@ def test_text_from_outside_is_escaped():
 
 def test_a_run_without_anything_has_a_page_too():
     html = page(Material(name="empty"))
-    assert "No verdict yet" in html
+    assert "Nothing abnormal was read, and no check objected." in html
+    finding = Finding(check="run.flat", severity=Severity.P2, message="a flat loss")
+    assert "No verdict yet: bisect a capture" in page(Material(name="flat", findings=(finding,)))
     assert "<svg" not in html
 
 
