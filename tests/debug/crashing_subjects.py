@@ -36,8 +36,3 @@ class CrashingSubject(toy_subjects.TieSubject):
     def switches(self):
         ends = Switch(values=("none", *ENDS), safe="none", component="mix")
         return {**super().switches(), "end": ends}
-
-
-class AlwaysCrashing(CrashingSubject):
-    def build(self, seed, switches):
-        return super().build(seed, {"end": os.environ.get("END", "segfault")})

@@ -12,9 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from brainbrr_debug.bisect import bisect
 from brainbrr_debug.capture import write_capture
-from brainbrr_debug.errors import CannotRunHere
 from brainbrr_debug.forkserver import Forkserver
 from brainbrr_debug.jobs import Observe
 from brainbrr_debug.observation import Observation
@@ -198,12 +196,3 @@ def test_a_job_that_hangs_has_no_value(content, runner):
     trials = Trials(content, crashing.CrashingSubject(), runner=runner, timeout_s=0.5)
     with pytest.raises(Skipped, match=r"no answer within 0\.5 s"):
         trials.run("alone", SayAndHang("/dev/null"))
-
-
-def test_a_step_that_crashes_every_time_cannot_run_here(content):
-    always = dataclasses.replace(content, subject="crashing_subjects:AlwaysCrashing")
-    with pytest.raises(CannotRunHere, match=r"does not run here: crashed with signal 11 \(SIGSEGV\)"):
-        bisect(always)
-
-
-# Executors
