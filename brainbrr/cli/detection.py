@@ -137,8 +137,8 @@ def predict(
     paths = export_paths(target, source) if everything else {}
     for path in (output, probabilities, *(paths.values() or [target])):
         refuse_to_overwrite(path, force=force)
-    if not everything:
-        format_of(target, layout)
+    if not paths:
+        format_of(target, layout)  # refused before the work, not after it
     detector, found = _detector(checkpoint, config, device, sets)
     try:
         prediction = read_and_predict(detector, found, source, device=choose_device(found.experiment.device))
@@ -147,7 +147,7 @@ def predict(
         return 1
     for note in prediction.notes:
         narrate(note)
-    if everything:
+    if paths:
         export(prediction, paths)
     else:
         write_label_file(target, prediction.labels, source.stem, layout)

@@ -78,18 +78,24 @@ def evaluate_checkpoint(
     cache = cached(split)
     for failure in cache.failed:
         left_out(failure)
-    if thresholds_from is None and split == "eval" and "dev" in open_corpus(data).splits:
-        thresholds_from = "dev"
-        if all(recording.events is None for recording in cached("dev").recordings):
-            narrate("thresholds  chosen on eval itself: dev has no labels")
-            thresholds_from = None
-    if thresholds_from is None or thresholds_from == split:
+    source = thresholds_from or _source(data, split, cached, narrate)
+    if source == split:
         return score(cache)
-    choosing = score(cached(thresholds_from))
-    narrate(f"thresholds  chosen on {thresholds_from}")
+    choosing = score(cached(source))
+    narrate(f"thresholds  chosen on {source}")
     report = score(cache, {point.fa_rate: point.threshold for point in choosing.points})
     points = [
         dataclasses.replace(point, chosen_on=there.score)
         for point, there in zip(report.points, choosing.points, strict=True)
     ]
-    return dataclasses.replace(report, points=tuple(points), threshold_source=thresholds_from)
+    return dataclasses.replace(report, points=tuple(points), threshold_source=source)
+
+
+def _source(data: Path, split: str, cached: Callable[[str], Cache], narrate: Narrate) -> str:
+    """The split to choose thresholds on where none is named."""
+    if split != "eval" or "dev" not in open_corpus(data).splits:
+        return split
+    if any(recording.events is not None for recording in cached("dev").recordings):
+        return "dev"
+    narrate("thresholds  chosen on eval itself: dev has no labels")
+    return split
