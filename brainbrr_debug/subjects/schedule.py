@@ -80,11 +80,11 @@ def corners_of(path: Path) -> Iterator[Corner]:
 def _corners(config: Config) -> Iterator[Corner]:
     loss_fn, training = build_loss(config.training), config.training
     for target in (0.0, 1.0):
-        for value in LOGITS:
-            logits = torch.full((1, 4), value, requires_grad=True)
-            loss = loss_fn(logits, torch.full((1, 4), target))
-            (gradient,) = torch.autograd.grad(loss, logits)
-            name = f"logits {value:g}, target {target:g}"
-            if training.loss == "focal":
-                name += f", focal_alpha {training.focal_alpha:g}, focal_gamma {training.focal_gamma:g}"
-            yield Corner(name=name, loss=float(loss.detach()), gradient=float(gradient.abs().max()))
+        logits = torch.tensor([LOGITS], requires_grad=True)
+        loss = loss_fn(logits, torch.full_like(logits, target))
+        (gradient,) = torch.autograd.grad(loss, logits)
+        worst = int((~torch.isfinite(gradient[0])).int().argmax())  # the first that is not finite, else the first
+        name = f"logits {LOGITS[worst]:g}, target {target:g}"
+        if training.loss == "focal":
+            name += f", focal_alpha {training.focal_alpha:g}, focal_gamma {training.focal_gamma:g}"
+        yield Corner(name=name, loss=float(loss.detach()), gradient=float(gradient.abs()[0, worst]))
