@@ -31,7 +31,8 @@ class _Site:
 
 
 def call_drift(source: Source) -> Iterable[Finding]:
-    """Calls that leave out an optional cache, seed or device that another call of the same function passes.
+    """Calls that leave out an optional cache that another call of the same function passes; also a seed or device
+    where the function around the call has one at hand.
 
     Only functions and classes of the repository itself, told by where the name is imported from.
     """
@@ -46,7 +47,7 @@ def call_drift(source: Source) -> Iterable[Finding]:
         for parameter in defined[target]:
             passing = [s for s in calls if _passes(s.call, parameter)]
             for site in calls if passing else ():
-                if not _passes(site.call, parameter):
+                if not _passes(site.call, parameter) and ("cache" in parameter.name or _at_hand(site, parameter)):
                     yield _finding(target, parameter, site, passing[0], total=len(passing))
 
 
@@ -90,6 +91,15 @@ def _target(file: PythonFile, call: ast.Call, defined: Mapping[str, object]) -> 
     package, _, last = name.rpartition(".")
     passed_on = [d for d in defined if package and d.startswith(package + ".") and d.endswith("." + last)]
     return passed_on[0] if len(passed_on) == 1 else ""
+
+
+def _at_hand(site: _Site, parameter: _Optional) -> bool:
+    """Whether the function around the call has something of that name: only a cache is worth asking for elsewhere."""
+    around = site.file.function_of(site.call)
+    return around is not None and any(
+        parameter.name in (getattr(n, "id", None), getattr(n, "attr", None), getattr(n, "arg", None))
+        for n in ast.walk(around)
+    )
 
 
 def _starred(call: ast.Call) -> bool:

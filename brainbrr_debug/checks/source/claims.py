@@ -54,15 +54,17 @@ def _claim(entry: object, where: str) -> Claim:
 
 def claims(source: Source, claimed: Sequence[Claim]) -> Iterable[Finding]:
     """Each use of a stand-in for a term that is claimed somewhere, where no symbol that the term means is used."""
-    used: dict[str, list[tuple[PythonFile, int]]] = {}
+    used: dict[str, list[tuple[PythonFile, int]]] = {n: [] for claim in claimed for n in (*claim.means, *claim.never)}
     for file in source.program:
         for name in file.of(ast.Name):
-            used.setdefault(name.id, []).append((file, name.lineno))
+            if name.id in used:
+                used[name.id].append((file, name.lineno))
         for attribute in file.of(ast.Attribute):
-            used.setdefault(attribute.attr, []).append((file, attribute.lineno))
+            if attribute.attr in used:
+                used[attribute.attr].append((file, attribute.lineno))
     for claim in claimed:
-        wrong = [(name, file, line) for name in claim.never for file, line in used.get(name, ())]
-        if not wrong or any(name in used for name in claim.means):
+        wrong = [(name, file, line) for name in claim.never for file, line in used[name]]
+        if not wrong or any(used[name] for name in claim.means):
             continue
         files, count, first = _mentions(source, claim)
         if first is not None:

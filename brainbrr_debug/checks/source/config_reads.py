@@ -126,10 +126,11 @@ def _taken_whole(file: PythonFile, value: ast.expr) -> Iterator[ast.expr]:
 
 
 def _assigned(file: PythonFile, value: ast.expr) -> Iterator[ast.expr]:
-    names = {node.id for node in ast.walk(value) if isinstance(node, ast.Name)}
-    for node in ast.walk(file.function_of(value) or file.tree):
-        if isinstance(node, ast.Assign) and any(dotted(t) in names for t in node.targets):
-            yield node.value
+    function = file.function_of(value)
+    for node in ast.walk(value):
+        for assigned in file.assigned.get(node.id, ()) if isinstance(node, ast.Name) else ():
+            if file.function_of(assigned) is function:
+                yield assigned
 
 
 def _class_of_name(file: PythonFile, at: ast.expr, name: str) -> set[str]:

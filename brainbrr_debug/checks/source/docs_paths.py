@@ -9,13 +9,13 @@ import re
 from collections.abc import Iterable, Iterator
 
 from brainbrr_debug.checks.source.found import found
-from brainbrr_debug.checks.source.index import Function, Source, TextFile, constant, dotted
+from brainbrr_debug.checks.source.index import PythonFile, Source, TextFile, constant, dotted
 from brainbrr_debug.records import Finding, Severity
 
 ID = "docs.paths"
 _CACHE_NAME = re.compile(r"(?i)cache_?(dir(ectory)?|path|root|folder|location|home)?$")
 _PATH = re.compile(
-    r"(?<![\w/:.@-])(?:~|\.{1,2}|\$\{?\w+\}?|<[\w-]+>|[\w.-]+)?(?:/[\w.${}<>*-]+)+/?|(?<=`)[\w.-]*cache[\w.-]*/?(?=`)"
+    r"(?<![\w/:.@-])(?:~|\.{1,2}|\$\{?\w+\}?|<[\w-]+>|[\w.-]+)?(?:/[\w.${}<>*-]+)+/?|(?<=`)[\w-]*cache[\w-]*/(?=`)"
 )
 _TOOLS = re.compile(
     r"__pycache__|\.(pytest|mypy|ruff|uv|pip|npm)_?cache|actions/cache|buildcache|kv_?cache|ccache|\.cache/(uv|pip)"
@@ -48,7 +48,7 @@ def docs_paths(source: Source) -> Iterable[Finding]:
 
 def _locations(source: Source) -> Iterator[Location]:
     for file in source.core:
-        for name, value in _named_values(file.tree):
+        for name, value in _named_values(file):
             if _CACHE_NAME.search(name) and not _TOOLS.search(name):
                 parts = _parts(value)
                 tail = parts[max((i + 1 for i, p in enumerate(parts) if p is None), default=0) :]
@@ -57,20 +57,19 @@ def _locations(source: Source) -> Iterator[Location]:
                     yield Location(file=file.path, line=value.lineno, tail=tuple(str(p) for p in literal))
 
 
-def _named_values(tree: ast.AST) -> Iterator[tuple[str, ast.expr]]:
+def _named_values(file: PythonFile) -> Iterator[tuple[str, ast.expr]]:
     """What is assigned, passed by keyword or a default, with the name that it gets."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Assign):
-            yield from ((dotted(t).rpartition(".")[2], node.value) for t in node.targets)
-        elif isinstance(node, ast.AnnAssign) and node.value is not None:
-            yield dotted(node.target).rpartition(".")[2], node.value
-        elif isinstance(node, ast.keyword) and node.arg:
-            yield node.arg, node.value
-        elif isinstance(node, Function):
-            names = [*node.args.posonlyargs, *node.args.args]
-            yield from zip((a.arg for a in reversed(names)), reversed(node.args.defaults), strict=False)
-            kwonly = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
-            yield from ((a.arg, default) for a, default in kwonly if default is not None)
+    for node in file.of(ast.Assign):
+        yield from ((dotted(t).rpartition(".")[2], node.value) for t in node.targets)
+    for given in file.of(ast.AnnAssign):
+        if given.value is not None:
+            yield dotted(given.target).rpartition(".")[2], given.value
+    yield from ((passed.arg, passed.value) for passed in file.of(ast.keyword) if passed.arg)
+    for function in file.functions:
+        names = [*function.args.posonlyargs, *function.args.args]
+        yield from zip((a.arg for a in reversed(names)), reversed(function.args.defaults), strict=False)
+        kwonly = zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True)
+        yield from ((a.arg, default) for a, default in kwonly if default is not None)
 
 
 def _parts(node: ast.expr) -> list[str | None]:
@@ -98,8 +97,9 @@ def _parts(node: ast.expr) -> list[str | None]:
 
 def _mentions(file: TextFile) -> Iterator[tuple[int, tuple[str, ...]]]:
     for number, line in enumerate(file.lines, start=1):
-        for match in _PATH.finditer(re.sub(r"https?://\S+", "", line)):
-            if "cache" in match[0].lower() and not _TOOLS.search(match[0]):
+        for match in _PATH.finditer(re.sub(r"https?://\S+", "", line)) if "cache" in line.lower() else ():
+            is_folder = "." not in posixpath.basename(match[0].rstrip("/")).lstrip(".")
+            if "cache" in match[0].lower() and is_folder and not _TOOLS.search(match[0]):
                 yield number, tuple(part for part in match[0].strip("/").split("/") if part not in ("", "."))
 
 
@@ -134,7 +134,7 @@ def _elsewhere(file: TextFile, line: int, parts: tuple[str, ...], known: Iterabl
 def _dead_links(source: Source, file: TextFile) -> Iterator[Finding]:
     folders = {path.partition("/")[0] for path in source.paths}
     for number, line in enumerate(file.lines, start=1):
-        for match in _LINK.finditer(line):
+        for match in _LINK.finditer(line) if "](" in line else ():
             target = match["target"]
             path = posixpath.normpath(
                 posixpath.join(posixpath.dirname(file.path), target.lstrip("/") if target[0] == "/" else target)

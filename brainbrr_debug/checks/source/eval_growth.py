@@ -43,7 +43,7 @@ def eval_growth(source: Source) -> Iterable[Finding]:
     for file in source.core:
         loops: list[Loop] = [*file.of(ast.For), *file.of(ast.AsyncFor)]
         for loop in loops:
-            if _evaluates(file, loop) and _over_batches(loop):
+            if _over_batches(loop) and _evaluates(file, loop):
                 yield from _kept(file, loop)
 
 

@@ -102,6 +102,16 @@ class PythonFile(TextFile):
         return next((a for a in self.ancestors(node) if isinstance(a, ast.ClassDef)), None)
 
     @cached_property
+    def assigned(self) -> Mapping[str, Sequence[ast.expr]]:
+        """What each name is assigned, anywhere in the file."""
+        values: dict[str, list[ast.expr]] = defaultdict(list)
+        for node in self.of(ast.Assign):
+            for target in node.targets:
+                if isinstance(target, ast.Name):
+                    values[target.id].append(node.value)
+        return values
+
+    @cached_property
     def imports(self) -> Mapping[str, str]:
         """What a name that an import binds stands for, as a dotted name; relative imports resolved by the path."""
         found: dict[str, str] = {}

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 
 from brainbrr_debug.checks.source.found import found
-from brainbrr_debug.checks.source.index import PythonFile, Source, dotted, keyword, within
+from brainbrr_debug.checks.source.index import PythonFile, Source, constant, dotted, keyword, within
 from brainbrr_debug.records import Finding, Severity
 
 ID = "source.uncounted_sanitiser"
@@ -28,7 +28,7 @@ def uncounted_sanitiser(source: Source) -> Iterable[Finding]:
         nodes: list[ast.Call | ast.Assign] = [*file.of(ast.Call), *file.of(ast.Assign)]
         for node in nodes:
             what = _sanitises(file, node)
-            if what and not _counted(file, node):
+            if what and not _beside(node) and not _counted(file, node):
                 yield found(
                     ID,
                     Severity.P2,
@@ -49,7 +49,7 @@ def _sanitises(file: PythonFile, node: ast.Call | ast.Assign) -> str:
     last = called.rpartition(".")[2]
     if last in ("nan_to_num", "nan_to_num_") and not called.startswith(("numpy.", "jax.", "tensorflow.")):
         return last
-    if last == "where" and called.startswith("torch.") and node.args and _looked(node.args[0]):
+    if last == "where" and called.startswith("torch.") and _looked(node.args[0]) and _fills(node):
         return f"torch.where({ast.unparse(node.args[0])}, …)"
     method = isinstance(node.func, ast.Attribute) and not called.startswith("torch.")
     clamped = node.func.value if method and isinstance(node.func, ast.Attribute) else next(iter(node.args), None)
@@ -57,6 +57,15 @@ def _sanitises(file: PythonFile, node: ast.Call | ast.Assign) -> str:
         name = dotted(clamped)
         return f"{last} of {name}" if _TRAINED.search(name) else ""
     return ""
+
+
+def _beside(node: ast.AST) -> bool:
+    """A detached copy: a look at the numbers beside the graph."""
+    return any(isinstance(n, ast.Attribute) and n.attr == "detach" for n in ast.walk(node))
+
+
+def _fills(call: ast.Call) -> bool:
+    return any(isinstance(constant(a), (int, float)) for a in call.args[1:])
 
 
 def _looked(node: ast.AST) -> bool:

@@ -22,7 +22,8 @@ _CALLS_BACK = ("register", "finalize", "callback", "push", "partial")
 def tempfiles(source: Source) -> Iterable[Finding]:
     """Calls of `mkdtemp`, `mkstemp` and `NamedTemporaryFile(delete=False)` whose result no code near it removes.
 
-    Near is the function; for an attribute of `self` the class; for what a function returns, whoever calls it.
+    Near is the function; the class or module for what an attribute or a table keeps; whoever calls a function for what
+    it returns.
     """
     for file in source.core:
         for call in file.of(ast.Call):
@@ -51,9 +52,9 @@ def _leaking(file: PythonFile, call: ast.Call) -> str:
 def _removed(source: Source, file: PythonFile, call: ast.Call) -> bool:
     function = file.function_of(call)
     places: list[ast.AST] = [function if function is not None else file.tree]
-    owner = file.class_of(call)
-    if owner is not None and _kept_by_self(places[0], call):
-        places.append(owner)
+    kept = _keeper(places[0], call)
+    if kept:
+        places.append((file.class_of(call) if kept == "self" else None) or file.tree)
     if any(_removes(place) for place in places):
         return True
     if not isinstance(function, Function) or not any(
@@ -63,8 +64,8 @@ def _removed(source: Source, file: PythonFile, call: ast.Call) -> bool:
     return any(_removes(caller) for caller in _callers(source, function.name))
 
 
-def _kept_by_self(function: ast.AST, call: ast.Call) -> bool:
-    """Whether an attribute is given the call, or a name that the call is bound to."""
+def _keeper(function: ast.AST, call: ast.Call) -> str:
+    """What keeps the call, or a name that it is bound to, in an attribute or as an element: "self", a name, or ""."""
     names: set[str] = set()
     for node in ast.walk(function):
         if isinstance(node, ast.withitem) and call in ast.walk(node.context_expr) and node.optional_vars is not None:
@@ -72,10 +73,11 @@ def _kept_by_self(function: ast.AST, call: ast.Call) -> bool:
         elif isinstance(node, ast.Assign):
             inside = set(ast.walk(node.value))
             if call in inside or any(isinstance(n, ast.Name) and n.id in names for n in inside):
-                if any(isinstance(t, ast.Attribute) for t in node.targets):
-                    return True
+                for target in node.targets:
+                    if isinstance(target, (ast.Attribute, ast.Subscript)):
+                        return dotted(target.value).partition(".")[0]
                 names |= set(map(dotted, node.targets))
-    return False
+    return ""
 
 
 def _removes(place: ast.AST) -> bool:
