@@ -55,6 +55,14 @@ def algorithms(*, deterministic: bool, tf32: bool) -> Iterator[None]:
             torch.set_float32_matmul_precision(products)
 
 
+def autocasting(run: Run, dtype: str | None) -> contextlib.AbstractContextManager[Any]:
+    """The block with torch's choice between `dtype` and float32 on the run's device; None: as it is."""
+    if dtype is None:
+        return contextlib.nullcontext()
+    device = next((p.device.type for p in run.model.parameters()), "cpu")
+    return torch.autocast(device, dtype=getattr(torch, dtype))
+
+
 class _Border:
     """Casts at the border of one module; what comes out has the dtype of what went in."""
 

@@ -21,7 +21,7 @@ from brainbrr_debug.capture import CaptureContent, require_signal, restore
 from brainbrr_debug.errors import CannotRunHere
 from brainbrr_debug.lead import Passing, set_options
 from brainbrr_debug.observation import Observation
-from brainbrr_debug.precision import algorithms, cast, lift
+from brainbrr_debug.precision import algorithms, autocasting, cast, lift
 from brainbrr_debug.recorder import Recorder
 from brainbrr_debug.samples import Sample, Span, batch_size, keep_samples, replace_spans
 from brainbrr_debug.subject import Batch, Run, Subject, SubjectError, load_subject, plain_step
@@ -45,8 +45,8 @@ class Trial:
     healthy material; with `alone` such samples are left out instead. `generator` reseeds the step's random numbers;
     otherwise they are the captured ones. `fresh_optimizer` leaves the captured state of the optimizer out,
     `fresh_rates` its captured learning rates: they are as the program builds them. `float64_modules` and everything in
-    them compute in float64, with casts at their borders; `deterministic` allows no other algorithms, `tf32` products of
-    shortened float32.
+    them compute in float64, with casts at their borders; `autocast` lets torch choose between a dtype and float32;
+    `deterministic` allows no other algorithms, `tf32` products of shortened float32.
     """
 
     weights: Weights = "before"
@@ -61,6 +61,7 @@ class Trial:
     fresh_rates: bool = False
     dtype: str | None = None
     float64_modules: tuple[str, ...] = ()
+    autocast: str | None = None
     deterministic: bool = False
     tf32: bool = False
     device: str | None = None
@@ -131,7 +132,8 @@ def _observe(content: CaptureContent, subject: Subject, trial: Trial) -> Observa
     damaged = content.finding.evidence.get("state_nonfinite", ()) if trial.weights != "fresh" else ()
     with Recorder(run, [batch_size(batch) for batch in batches], damaged=damaged) as recorder:
         try:
-            _step(run)(batches, recorder)
+            with autocasting(run, trial.autocast):
+                _step(run)(batches, recorder)
         except (RuntimeError, ValueError, ArithmeticError) as error:
             if not caused_by_nonfinite(error):
                 raise

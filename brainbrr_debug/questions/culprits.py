@@ -17,6 +17,8 @@ from brainbrr_debug.trial import Trial
 from brainbrr_debug.trials import Trials
 
 MOST_CULPRITS = 4
+MOSTLY = 0.5
+"""Of a stretch that was found by halving, so much at least is the artefact itself."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +129,19 @@ def signals_of(trials: Trials, sample: Sample) -> tuple[torch.Tensor, torch.Tens
     place = sample[0] % len(healthy)
     spare = signal_of(healthy, (place, sample[1] % (batch_size(healthy[place]) or 1)))
     return (signal, spare) if spare is not None and spare.shape == signal.shape else None
+
+
+def odd_channels(signal: torch.Tensor, healthy: torch.Tensor) -> dict[str, tuple[int, ...]]:
+    """Channels of (C, L) that are odd at sight, by kind; what is so in healthy material is not odd."""
+    unlike = {
+        "not finite": ~torch.isfinite(signal).all(-1) & torch.isfinite(healthy).all(-1),
+        "mostly constant": _still(signal) & ~_still(healthy),
+    }
+    return {kind: tuple(int(i) for i in found.nonzero().flatten()) for kind, found in unlike.items()}
+
+
+def _still(signal: torch.Tensor) -> torch.Tensor:
+    return (signal[:, 1:] == signal[:, :-1]).double().mean(-1) >= MOSTLY
 
 
 def identity(trials: Trials, sample: Sample) -> dict[str, Any]:

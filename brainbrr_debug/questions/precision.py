@@ -49,8 +49,12 @@ class Tree:
 
 def which_precision(trials: Trials, oracles: Oracles) -> Precision:
     """Try them all; where float64 heals, look for the modules that need it."""
-    asked = {"float64": Trial(dtype="float64"), "bfloat16": Trial(dtype="bfloat16"), "float16": Trial(dtype="float16")}
-    asked["deterministic algorithms"] = Trial(deterministic=True)
+    asked = {
+        "float64": Trial(dtype="float64"),
+        "bfloat16 where it may": Trial(autocast="bfloat16"),
+        "float16 where it may": Trial(autocast="float16"),
+        "deterministic algorithms": Trial(deterministic=True),
+    }
     cuda = str(trials.content.environment.get("device", "cpu")).startswith("cuda")
     rows: list[Mapping[str, Any]] = []
     if torch.cuda.is_available():

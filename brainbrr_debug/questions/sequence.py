@@ -26,7 +26,7 @@ from brainbrr_debug.records import Cause
 from brainbrr_debug.sentence import listed
 from brainbrr_debug.trials import Skipped, Trials
 
-PATIENCE = 60.0
+PATIENCE = 180.0
 """Seconds that all runs together may take, by what the fastest repeat of the captured step took."""
 RUNS = 8
 JUMP = 5.0

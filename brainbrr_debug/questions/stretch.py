@@ -6,17 +6,13 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import torch
-
 from brainbrr_debug.oracle import Oracles
-from brainbrr_debug.questions.culprits import Culprits, Electrodes, base_of, identity, signals_of
+from brainbrr_debug.questions.culprits import Culprits, Electrodes, base_of, identity, odd_channels, signals_of
 from brainbrr_debug.samples import Sample, Span
 from brainbrr_debug.search import shortest_interval
 from brainbrr_debug.trials import Trials
 
 SPANS = 32
-MOSTLY = 0.5
-"""Of a stretch that was found by halving, so much at least is the artefact itself."""
 
 
 def described(trials: Trials, culprits: Culprits, oracles: Oracles) -> Culprits:
@@ -97,16 +93,3 @@ def _named(trials: Trials, sample: Sample, span: Mapping[str, Any] | None, found
 def _names(trials: Trials, channels: Iterable[int]) -> list[str]:
     names = getattr(trials.subject, "channels", None)
     return [str(names[i]) if names is not None else f"channel {i}" for i in channels]
-
-
-def odd_channels(signal: torch.Tensor, healthy: torch.Tensor) -> dict[str, tuple[int, ...]]:
-    """Channels of (C, L) that are odd at sight, by kind; what is so in healthy material is not odd."""
-    unlike = {
-        "not finite": ~torch.isfinite(signal).all(-1) & torch.isfinite(healthy).all(-1),
-        "mostly constant": _still(signal) & ~_still(healthy),
-    }
-    return {kind: tuple(int(i) for i in found.nonzero().flatten()) for kind, found in unlike.items()}
-
-
-def _still(signal: torch.Tensor) -> torch.Tensor:
-    return (signal[:, 1:] == signal[:, :-1]).double().mean(-1) >= MOSTLY
