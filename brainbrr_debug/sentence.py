@@ -22,6 +22,10 @@ CAUSES = {
 }
 
 
+NAMED = 3
+"""So many changes that only hide a failure are named in a sentence."""
+
+
 def nearby(location: str) -> str:
     """ "path:line" relative to the working directory where it lies below it: shorter, and nobody's home is told."""
     path = Path(location)
@@ -217,5 +221,6 @@ def _repair(verdict: Verdict) -> str:
         refused = healing[0].get("refused") or "not proved"
         told.append(f"Repair: {changes_of(healing[0])} heals the captured step; {refused.rstrip('.')}.")
     if hiding:
-        told.append(f"Refused, because it hides the failure at best: {listed(hiding)}.")
+        named = hiding if len(hiding) <= NAMED else [*hiding[:NAMED], f"{len(hiding) - NAMED} more"]
+        told.append(f"Refused, because it hides the failure at best: {listed(named)}.")
     return " ".join(told)

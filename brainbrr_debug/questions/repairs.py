@@ -113,9 +113,11 @@ class Repair:
 
 
 def which_repairs(trials: Trials, component: Components) -> tuple[Repair, ...]:
-    """Every candidate with its effect, the best first."""
+    """Every candidate, the best first; those that heal with their effect."""
     found = [
         dataclasses.replace(repair, effect=_effect(trials, tuple(repair.changes.items()), repair.weights))
+        if repair.heals
+        else repair
         for repair in candidates(trials.subject, component)
     ]
     return tuple(sorted(found, key=Repair.rank))
