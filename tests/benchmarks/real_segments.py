@@ -46,7 +46,9 @@ def recording() -> Any:
     composite = read_recording(SHARED / "composite/iiic_composite_dev.edf")
     artefact = read_recording(SHARED / "iiic/Other_sample1.edf")
     assert composite.labels == artefact.labels[: len(composite.labels)] and composite.rate == artefact.rate
-    signal = np.concatenate([composite.signal, artefact.signal[: len(composite.labels)]], axis=1)
+    behind = artefact.signal[: len(composite.labels)]
+    behind = behind - behind.mean(axis=1, keepdims=True)  # as the composite's own segments are
+    signal = np.concatenate([composite.signal, behind], axis=1)
     return dataclasses.replace(composite, signal=signal)
 
 
