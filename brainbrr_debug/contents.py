@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils._pytree import keystr, tree_flatten_with_path
 
 from brainbrr_debug.capture import CaptureContent, is_stripped, read_capture
-from brainbrr_debug.environment import EXACT, describe_environment, differences
+from brainbrr_debug.differences import EXACT, differences
+from brainbrr_debug.environment import describe_environment
 from brainbrr_debug.records import SCHEMA, to_json
 from brainbrr_debug.report.text import columns, row
 from brainbrr_debug.tensors import leaves

@@ -1,38 +1,20 @@
-"""What a run's bits depend on besides its inputs: versions, processor, threads, precision flags; and how two differ."""
+"""What a run's bits depend on besides its inputs: versions, processor, threads, precision flags."""
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import platform
 import sys
-from collections.abc import Iterator, Mapping
 from importlib import metadata
 from typing import Any
 
 import torch
-
-EXACT = ("torch", "threads", "cpu_capability", "device", "precision")
-"""Keys that must agree before a replay may be expected to reproduce the same bits."""
 
 PACKAGES = ("numpy", "h5py", "mamba-ssm", "causal-conv1d", "triton", "torch-geometric", "brainbrr")
 VARIABLES = (
     "OMP_NUM_THREADS", "MKL_NUM_THREADS", "MKL_CBWR", "ATEN_CPU_CAPABILITY", "CUBLAS_WORKSPACE_CONFIG",
     "CUDA_VISIBLE_DEVICES", "NVIDIA_TF32_OVERRIDE", "MAMBA_DETERMINISTIC", "TRITON_CACHE_AUTOTUNING", "PYTHONHASHSEED",
 )  # fmt: skip
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
-    """One key in which two environments differ; `exact` says whether it forbids expecting the same bits."""
-
-    key: str
-    captured: Any
-    here: Any
-    exact: bool
-
-    def __str__(self) -> str:
-        return f"{self.key} was {_told(self.captured)}, here {_told(self.here)}"
 
 
 def describe_environment(device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -53,27 +35,6 @@ def describe_environment(device: torch.device | str = "cpu") -> dict[str, Any]:
         "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
         "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]] if sys.argv else [],
     }
-
-
-def differences(captured: Mapping[str, Any], here: Mapping[str, Any]) -> tuple[Difference, ...]:
-    """In what `here` differs from `captured`, keys that decide over bits first; the command line is left out.
-
-    Of tables only the entries that differ, as "packages.numpy".
-    """
-    keys = [key for key in dict.fromkeys((*EXACT, *captured)) if key in here and key != "command"]
-    return tuple(found for key in keys for found in _apart(key, captured.get(key), here[key], key in EXACT))
-
-
-def _apart(key: str, captured: Any, here: Any, exact: bool) -> Iterator[Difference]:
-    if isinstance(captured, Mapping) and isinstance(here, Mapping):
-        for name in dict.fromkeys((*captured, *here)):
-            yield from _apart(f"{key}.{name}", captured.get(name), here.get(name), exact)
-    elif captured != here:
-        yield Difference(key=key, captured=captured, here=here, exact=exact)
-
-
-def _told(value: Any) -> str:
-    return "not there" if value is None else str(value)
 
 
 def _device(device: torch.device) -> str:

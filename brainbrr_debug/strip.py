@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 from brainbrr_debug.capture import CaptureContent, read_capture, write_capture
-from brainbrr_debug.environment import EXACT, PACKAGES
+from brainbrr_debug.differences import EXACT
+from brainbrr_debug.environment import PACKAGES
 from brainbrr_debug.errors import UsageError
 from brainbrr_debug.lead import LeadStep
 from brainbrr_debug.records import Finding

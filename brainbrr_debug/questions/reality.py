@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from brainbrr_debug.capture import CaptureContent
-from brainbrr_debug.environment import EXACT, describe_environment, differences
+from brainbrr_debug.differences import EXACT, differences
+from brainbrr_debug.environment import describe_environment
 from brainbrr_debug.fingerprint import mismatches
 from brainbrr_debug.observation import Observation
 from brainbrr_debug.oracle import Oracles, choose

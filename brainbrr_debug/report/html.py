@@ -6,13 +6,13 @@ Holds no signal unless it is asked for: reports are mailed, and patients are peo
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
-from typing import Any
 
+from brainbrr_debug.differences import differences
 from brainbrr_debug.quantities import EIGENGAP, GRADIENT_NORM, LOSS
 from brainbrr_debug.report.chart import chart
-from brainbrr_debug.report.elements import code, document, folded, plain, section, table
+from brainbrr_debug.report.elements import code, dim, document, folded, plain, section, table
 from brainbrr_debug.report.headline import headline
 from brainbrr_debug.report.heat import strip
 from brainbrr_debug.report.material import Material
@@ -112,29 +112,20 @@ def _environment(material: Material) -> list[str]:
     if not material.environment:
         return []
     rows = [[escape(str(key)), code(plain(value))] for key, value in material.environment.items()]
-    parts = [table(("what", "of the run", "there"), _differences(material))] if _differences(material) else []
+    apart = list(_elsewhere(material))
+    parts = [table(("verdict", "what", "of the run", "there"), apart)] if apart else []
     return [section("Environment", *parts, folded(f"{len(rows)} entries", table((), rows)))]
 
 
-def _differences(material: Material) -> list[Sequence[str]]:
+def _elsewhere(material: Material) -> Iterator[Sequence[str]]:
     """Where the verdicts' captures were made, and where they were bisected, as far as that is not where the run was."""
-    found: list[Sequence[str]] = []
     for number, verdict in enumerate(material.verdicts):
         details = verdict.get("details", {})
-        found += [
-            (escape(key), code(plain(ours)), f"{code(plain(theirs))} {escape(f'at the capture of verdict {number}')}")
-            for key, ours, theirs in _apart(material.environment, details.get("environment", {}))
-        ]
-        found += [
-            ("bisected elsewhere", "", escape(f"verdict {number}: {line}"))
-            for line in details.get("replay", {}).get("differences", ())
-        ]
-    return found
-
-
-def _apart(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    keys = [key for key in ours if key in theirs and key != "command"]
-    return [(key, ours[key], theirs[key]) for key in keys if ours[key] != theirs[key]]
+        for apart in differences(material.environment, details.get("environment", {})):
+            there = f"{code(plain(apart.here))} {dim('at the capture')}"
+            yield str(number), escape(apart.key), code(plain(apart.captured)), there
+        for line in details.get("replay", {}).get("differences", ()):
+            yield str(number), dim("bisected elsewhere"), "", escape(str(line))
 
 
 def _commands(material: Material) -> list[str]:

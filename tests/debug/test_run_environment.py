@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import torch
 
-from brainbrr_debug.environment import EXACT, describe_environment, differences
+from brainbrr_debug.differences import EXACT, differences
+from brainbrr_debug.environment import describe_environment
 from brainbrr_debug.records import dumps
 
 
