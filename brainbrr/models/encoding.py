@@ -24,7 +24,7 @@ from brainbrr.models.laplacian import (
     repaired,
     safe_eigenvectors,
 )
-from brainbrr.models.tally import Tally
+from brainbrr.models.tally import Tally, count
 
 SMOOTHING = 4.0  # of the resolvent: a component of Laplacian eigenvalue λ is scaled by 1/(1 + 4λ)
 
@@ -87,7 +87,7 @@ class LaplacianEncoding(Encoding):
     ) -> None:
         super().__init__(k, interval)
         self.gradient, self.repair = gradient, repair
-        self.dropped = Tally()
+        self.dropped, self.replaced = Tally(), Tally()
 
     def encode(self, adjacency: Tensor) -> Tensor:
         """`adjacency` (B,T,C,C) → (B,T,C,K), orthonormal columns."""
@@ -98,11 +98,15 @@ class LaplacianEncoding(Encoding):
             vectors = safe_eigenvectors(matrix, self.k, self.dropped)
         else:
             vectors = raw_eigenvectors(matrix, self.k)
-        return orient(torch.nan_to_num(vectors) if self.repair == "nan_to_num" else vectors)
+        if self.repair == "nan_to_num":
+            self.replaced.add(count(~vectors.isfinite()))
+            vectors = torch.nan_to_num(vectors)
+        return orient(vectors)
 
     def counters(self) -> dict[str, int]:
-        """Pairs of eigenvectors whose gradient was dropped."""
-        return {"dropped_pairs": self.dropped.read()}
+        """Pairs of eigenvectors whose gradient was dropped; with the repair `nan_to_num`, the entries it replaced."""
+        dropped = {"dropped_pairs": self.dropped.read()}
+        return dropped | {"replaced": self.replaced.read()} if self.repair == "nan_to_num" else dropped
 
 
 class ResolventEncoding(Encoding):
