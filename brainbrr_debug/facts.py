@@ -263,3 +263,29 @@ class RehearsalFacts:
     ordeals: tuple[Ordeal, ...] = ()
     kernels: tuple[Kernel, ...] = ()
     warnings: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Growing:
+    """Live tensor bytes behind successive batches of one evaluation, and the bytes of one output."""
+
+    module: str
+    live: tuple[int, ...]
+    output: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SmokeFacts:
+    """What a user's short command did: files it wrote with their bytes, temporary ones it left, keys it never read.
+
+    `code` and `said`: how it ended. `unread`: file and dotted key of YAML that it loaded.
+    """
+
+    command: str
+    code: int
+    said: str
+    here: Path
+    written: Mapping[Path, int]
+    left: tuple[Path, ...] = ()
+    growing: tuple[Growing, ...] = ()
+    unread: tuple[tuple[str, str], ...] = ()

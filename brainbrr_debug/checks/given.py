@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         Memory,
         RehearsalFacts,
         Schedule,
+        SmokeFacts,
     )
     from brainbrr_debug.machine import Machine, Parity
     from brainbrr_debug.records import Finding
@@ -172,6 +173,17 @@ class Given:
         from brainbrr_debug.subjects.rehearsal import detector_memory
 
         return self.known["memory"] if "memory" in self.known else detector_memory(self.accepted.path)
+
+    @functools.cached_property
+    def smoke_facts(self) -> SmokeFacts:
+        """What the user's own command did under observation."""
+        from brainbrr_debug.smoke.run import observe
+
+        if "smoke_facts" in self.known:
+            found: SmokeFacts = self.known["smoke_facts"]
+            return found
+        assert self.smoke is not None
+        return observe(self.smoke, limit_s=self.setting("memory.eval_growth", "limit_s"))
 
     @functools.cached_property
     def backends_here(self) -> Mapping[str, str]:

@@ -1,0 +1,1 @@
+"""A command of the user's own, run under observation: what it leaves behind, writes, keeps and never reads."""
