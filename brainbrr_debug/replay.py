@@ -100,8 +100,8 @@ def replay_capture(
     content = named(read_capture(path), subject)
     if device is not None:
         _require_device(device)
-    found = load_captured_subject(content)
-    with working(content, subject=None if code_may_differ else found) as runner:
+    found = None if code_may_differ else load_captured_subject(content)
+    with working(content, subject=found) as runner:
         trials = Trials(content, found, runner=runner)
         real = is_it_real(trials, times=times, device=device, dtype=dtype)
     if real.skipped is not None:

@@ -18,7 +18,7 @@ from brainbrr_debug.observation import Observation
 from brainbrr_debug.oracle import Judgement, Oracle
 from brainbrr_debug.records import Outcome, from_json
 from brainbrr_debug.subject import Subject
-from brainbrr_debug.trial import Trial
+from brainbrr_debug.trial import Trial, load_captured_subject
 from brainbrr_debug.triallog import TrialLog
 from brainbrr_debug.workers import Here, Pending, Runner
 
@@ -58,14 +58,15 @@ class Result:
 class Trials:
     """Runs trials of one capture, counts them, logs them, and stops when the time is up.
 
-    `runner` does the jobs (None: in this process, with `subject`), none longer than `timeout_s` (None: by what the
-    first one took). `expected` is a guess of how many trials it will be in all; 0: none was made.
+    `subject` is the one to ask in this process (None: the one that the capture names, loaded when it is needed).
+    `runner` does the jobs (None: this process does), none longer than `timeout_s` (None: by what the first one took).
+    `expected` is a guess of how many trials it will be in all; 0: none was made.
     """
 
     def __init__(
         self,
         content: CaptureContent,
-        subject: Subject,
+        subject: Subject | None = None,
         *,
         runner: Runner | None = None,
         log: TrialLog | None = None,
@@ -73,17 +74,24 @@ class Trials:
         timeout_s: float | None = None,
         progress: Callable[[str], None] = lambda line: None,
     ) -> None:
-        self.content, self.subject = content, subject
+        self.content, self._subject = content, subject
         self.results: list[Result] = []
         self.count = 0
         self.expected = 0
-        self._runner: Runner = Here(content, subject) if runner is None else runner
+        self._runner: Runner = Here(content, self.subject) if runner is None else runner
         self._log, self._deadline, self._progress = log, deadline, progress
         self._timeout_s = timeout_s
         self._asked: set[str] = set()
         logged = log.answers if log is not None else {}
         self._seen = {key: from_json(Answer, answer) for key, answer in logged.items()}
         self._observations: dict[str, Observation] = {}
+
+    @property
+    def subject(self) -> Subject:
+        """The subject, which is not loaded in this process before somebody needs it here: that alone may crash."""
+        if self._subject is None:
+            self._subject = load_captured_subject(self.content)
+        return self._subject
 
     def ask(self, question: str, trial: Trial, oracle: Oracle) -> Result:
         """The trial's result, from memory when it was run before. Raises OutOfBudget."""
@@ -101,7 +109,7 @@ class Trials:
         """The job's value, from memory when it was run before. Raises OutOfBudget, and Skipped when it has none."""
         answer = next(self._answers([job]))
         if self._is_new(job):
-            name = type(job).__name__
+            name = str(getattr(job, "told", type(job).__name__))
             outcome, reason = ("skip", answer.skipped) if answer.skipped is not None else ("done", "")
             self._narrate(question, name, outcome, reason or "")
             row = {"question": question, "changes": {"job": name}, "outcome": outcome, "reason": reason}
