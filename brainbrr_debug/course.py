@@ -42,6 +42,16 @@ class Course:
     most: float | None = None
     share: float = 1.0
 
+    @property
+    def told(self) -> str:
+        """What it is, in a line of trials."""
+        changed = [
+            f"{field.name}={getattr(self, field.name)}"
+            for field in dataclasses.fields(self)
+            if field.default is not dataclasses.MISSING and getattr(self, field.name) != field.default
+        ]
+        return f"run from the seed to step {self.until}: {', '.join(changed) or 'as it was'}"
+
     def __call__(self, content: CaptureContent, subject: Subject) -> dict[str, Any]:
         """Run it: the first step that `failed` (None: none did), the `reason`, `steps` done, `rates` of the updates.
 

@@ -84,10 +84,21 @@ def disagreements(details: Mapping[str, Any]) -> list[str]:
     alone = details.get("alone", {})
     if alone.get("fails") is False:
         lines.append(f"the component alone does not fail: {alone['reason']}")
+    proofs, evidence = (details.get(name) or {} for name in ("sequence", "cause"))
+    if len(proofs.get("proofs", ())) > 1 and proofs["evidence"] != evidence.get("evidence"):
+        lines.append(f"of the cause, {proofs['evidence']}")
+    modules, named = (details.get("precision") or {}).get("modules", ()), component.get("component")
+    if modules and named is not None and not any(_related(module, named) for module in modules):
+        lines.append(f"float64 in {listed(modules)} heals it, but the component is {component_name(named)}")
     replay = details.get("replay", {})
     if replay.get("mismatches") and replay.get("failed"):
         lines.append(f"the repeats fail otherwise than captured: {replay['mismatches'][0]}")
     return lines
+
+
+def _related(one: str, other: str) -> bool:
+    """Whether one of two module names lies within the other."""
+    return not one or not other or f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
 
 
 def yes_no(value: bool | None) -> str:
@@ -143,6 +154,12 @@ def proof_words(repair: Mapping[str, Any]) -> str:
     """ "proved over 500 steps", for a repair that is."""
     certificate = repair.get("certificate") or {}
     return f"proved over {certificate['steps']} steps" if "steps" in certificate else "proved"
+
+
+def electrodes_apart(sample: Mapping[str, Any], count: int) -> tuple[str, ...]:
+    """The electrodes to blame where they are fewer than all `count` of them: what is worth a mark in a picture."""
+    names = tuple(str(name) for name in sample.get("electrodes", ()))
+    return names if len(names) < count else ()
 
 
 def listed(names: Sequence[str]) -> str:

@@ -79,8 +79,8 @@ def _details(trials: Trials, answers: Answers) -> dict[str, Any]:
         cells = {name: {"outcome": r.outcome, "reason": r.reason} for name, r in answers.cause.cells.items()}
         only = answers.cause.only_these_weights
         details["cause"] = {"evidence": cause_of(answers)[1], "only_these_weights": only, "cells": cells}
-        details["sequence"] = answers.sequence
-    details["precision"] = answers.precision
+        details["sequence"] = to_json(answers.sequence)
+    details["precision"] = to_json(answers.precision)
     if answers.samples is not None:
         found = answers.samples
         details["samples"] = {
@@ -106,6 +106,7 @@ def _details(trials: Trials, answers: Answers) -> dict[str, Any]:
 
 def _component_details(found: Components) -> dict[str, Any]:
     return {
+        "component": found.component,
         "necessary": found.necessary,
         "together": found.together,
         "disagreement": found.disagreement,

@@ -25,7 +25,10 @@ def which_electrodes(trials: Trials, culprits: Culprits, oracles: Oracles) -> Cu
     if not culprits.replaced:
         return culprits
     found = {sample: answer for sample in alone if (answer := _of(trials, sample, culprits, oracles)) is not None}
-    return dataclasses.replace(culprits, electrodes=found)
+    doubts = [f"among electrodes, {answer.inconsistent}" for answer in found.values() if answer.inconsistent]
+    return dataclasses.replace(
+        culprits, electrodes=found, inconsistent=culprits.inconsistent or next(iter(doubts), None)
+    )
 
 
 def _of(trials: Trials, sample: Sample, culprits: Culprits, oracles: Oracles) -> Electrodes | None:

@@ -157,3 +157,24 @@ def test_a_verdict_on_two_faults_names_both_and_chooses_neither():
         "The run from its seed, which fails at step 5, fails as well with ",
     ):
         assert words in verdict.sentence
+
+
+def test_contradictions_are_told():
+    from brainbrr_debug.sentence import disagreements
+
+    fine = {
+        "cause": {"evidence": "e"},
+        "sequence": {"proofs": {"batch": "e"}, "evidence": "e"},
+        "component": {"component": "graph.pe"},
+        "precision": {"modules": ["graph"]},
+    }
+    assert disagreements(fine) == []
+    torn = {
+        **fine,
+        "sequence": {"proofs": {"batch": "a", "weights": "b"}, "evidence": "the evidence disagrees: a; b"},
+        "precision": {"modules": ["head"]},
+    }
+    assert disagreements(torn) == [
+        "of the cause, the evidence disagrees: a; b",
+        "float64 in head heals it, but the component is graph.pe",
+    ]
