@@ -8,6 +8,7 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import glob
+import itertools
 import json
 import os
 import shlex
@@ -28,6 +29,7 @@ ROOT = Path(__file__).parents[2]
 INCIDENTS = ROOT / "triage" / "incidents"
 PROGRAMS = {"brainbrr": "brainbrr", "brainbrr-debug": "brainbrr_debug", "plant": "tests.incidents.plant"}
 TIMEOUT_S = 900
+TOOK_TOO_LONG = 124  # the exit code of such a command, as of timeout(1)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,10 +85,13 @@ def carry_out(name: str, folder: Path) -> Done:
     exits, narration, output = [], [], ""
     *earlier, last = recipe["commands"]
     for command in [*earlier, f"{last} --format json"]:
-        done = subprocess.run(
-            [sys.executable, "-m", *_words(command, folder)],
-            cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=TIMEOUT_S,
-        )  # fmt: skip
+        words = [sys.executable, "-m", *_words(command, folder)]
+        try:
+            done = subprocess.run(
+                words, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=TIMEOUT_S
+            )
+        except subprocess.TimeoutExpired as late:
+            done = subprocess.CompletedProcess(words, TOOK_TOO_LONG, stdout="", stderr=f"{late}\n")
         exits.append(done.returncode)
         narration.append(f"$ {command}\n{done.stderr}{done.stdout}")
         output = done.stdout
@@ -162,18 +167,12 @@ def _environment(recipe: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _words(command: str, folder: Path) -> list[str]:
-    """The command as Python's -m takes it; a pattern stands for the one path that it fits."""
+    """The command as Python's -m takes it; a pattern stands for the paths that it fits, as in a shell."""
     program, *words = shlex.split(command)
     if program not in PROGRAMS:
         raise RecipeError(f"{command}: expected one of {', '.join(PROGRAMS)}")
-    return [PROGRAMS[program], *(_path(word, folder) if "*" in word else word for word in words)]
-
-
-def _path(pattern: str, folder: Path) -> str:
-    found = glob.glob(pattern, root_dir=folder)
-    if len(found) != 1:
-        raise RecipeError(f"{pattern}: fits {len(found)} paths; expected one")
-    return found[0]
+    paths = (sorted(glob.glob(word, root_dir=folder)) or [word] for word in words)
+    return [PROGRAMS[program], *itertools.chain.from_iterable(paths)]
 
 
 if __name__ == "__main__":

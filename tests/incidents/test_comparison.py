@@ -159,6 +159,13 @@ def test_an_unknown_name_and_an_unknown_command_are_refused(tmp_path: Path, monk
         runner.carry_out("odd", tmp_path)
 
 
+def test_a_command_that_takes_too_long_is_an_outcome(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "TIMEOUT_S", 0.01)
+    late = runner.carry_out("edge_lift", tmp_path)
+    assert late.exits == (124,) and late.document is None and "timed out" in late.narration
+    assert judge("edge_lift", {"exits": [0], **RIGHT}, late).wrong[0] == "exit codes are [124]; expected [0]"
+
+
 @pytest.mark.parametrize("name", names())
 def test_every_incident_is_complete_and_tells_nothing_to_what_reads_its_configuration(name: str) -> None:
     recipe = yaml.safe_load((INCIDENTS / name / "recipe.yaml").read_text())
