@@ -29,9 +29,9 @@ def section(title: str, *parts: str) -> str:
     return "\n".join([f"<section><h2>{escape(title)}</h2>", *parts, "</section>"])
 
 
-def folded(summary: str, *parts: str, old: bool = False) -> str:
-    """What is shown when asked for, and in print unless it is `old`."""
-    kind = ' class="old"' if old else ""
+def folded(summary: str, *parts: str, old: bool = False, shown: bool = False) -> str:
+    """What is shown when asked for, or at once, and in print unless it is `old`."""
+    kind = (' class="old"' if old else "") + (' open="open"' if shown else "")
     return f"<details{kind}><summary>{escape(summary)}</summary>{''.join(parts)}</details>"
 
 

@@ -43,11 +43,15 @@ def _why(verdict: Mapping[str, Any]) -> str:
 
 def best_repair(verdict: Mapping[str, Any]) -> str:
     """The repair to try first: a proved one, else the one that changes least; "" where nothing heals."""
-    healing = [repair for repair in verdict["repairs"] if repair["heals"] and not repair["hides"]]
-    best = next((repair for repair in healing if repair["proved"]), healing[0] if healing else None)
+    best = _best(verdict)
     return "" if best is None else ", ".join(f"{key}={value}" for key, value in best["changes"].items())
 
 
+def _best(verdict: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    healing = [repair for repair in verdict["repairs"] if repair["heals"] and not repair["hides"]]
+    return next((repair for repair in healing if repair["proved"]), healing[0] if healing else None)
+
+
 def _repair(verdict: Mapping[str, Any]) -> str:
-    best = best_repair(verdict)
-    return f"; {best} heals it" if best else ""
+    best = _best(verdict)
+    return "" if best is None else f"; {best_repair(verdict)} heals it{', proved' if best['proved'] else ''}"

@@ -104,8 +104,8 @@ def _findings(material: Material) -> list[str]:
     if not material.findings:
         return []
     ordered = sorted(material.findings, key=lambda f: (f.severity, f.step if f.step is not None else -1))
-    rows = [[escape(f.severity.name), code(f.check), escape(f.message), escape(f.remedy)] for f in ordered]
-    return [section("Findings", table(("", "check", "what", "remedy"), rows))]
+    rows = [[f"{f.severity.name} {code(f.check)}", escape(f.message), escape(f.remedy)] for f in ordered]
+    return [section("Findings", table(("check", "what", "remedy"), rows))]
 
 
 def _environment(material: Material) -> list[str]:

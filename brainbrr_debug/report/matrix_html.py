@@ -10,7 +10,7 @@ from brainbrr_debug.report.elements import section
 from brainbrr_debug.report.figure import shown
 from brainbrr_debug.report.graph_plot import graph
 from brainbrr_debug.report.spectrum_plot import levels
-from brainbrr_debug.sentence import nearby, sample_name
+from brainbrr_debug.sentence import electrodes_apart, nearby, sample_name
 
 
 def degenerate(verdict: Mapping[str, Any]) -> list[str]:
@@ -21,7 +21,9 @@ def degenerate(verdict: Mapping[str, Any]) -> list[str]:
         return []
     pictures = [levels("Its values, and those of a healthy one", *_numbers(found))] if found["values"] else []
     if found["entries"]:
-        marked = [name for sample in verdict["samples"] for name in sample.get("electrodes", ())]
+        here = (found["micro_batch"], found["matrix"]["sample"])
+        its = [sample for sample in verdict["samples"] if (sample.get("micro_batch", 0), sample["index"]) == here]
+        marked = [name for sample in its for name in electrodes_apart(sample, len(found["entries"]))]
         names, places = details.get("channels", ()), details.get("places", {})
         pictures.append(graph("Its graph", found["entries"], names=names, places=places, marked=marked))
     parts = [f"<p>{escape(_told(found))}</p>", f'<div class="figures">{"".join(pictures)}</div>']

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from brainbrr_debug.sealed import CaptureError, opened
-from brainbrr_debug.sentence import sample_name
+from brainbrr_debug.sentence import electrodes_apart, sample_name
 
 COLUMNS = 480
 QUANTILE = 0.99
@@ -88,7 +88,7 @@ def _drawn(values: Array, sample: Mapping[str, Any], names: Sequence[str]) -> Si
         stop=stop,
         seconds=seconds,
         span=(float(span[ends[0]]), float(span[ends[1]])) if span and ends[0] in span else None,
-        marked=tuple(str(name) for name in sample.get("electrodes", ())),
+        marked=electrodes_apart(sample, count),
     )
 
 

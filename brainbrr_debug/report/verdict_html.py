@@ -67,15 +67,15 @@ def repairs(verdict: Document) -> list[str]:
 
 def certificate(found: Document) -> str:
     """What a training was held to, criterion by criterion."""
+    granted = bool(found.get("granted"))
     changes = _changes(found.get("changes", {})) or "as it is"
-    word = "Certificate" if found.get("granted") else "Refused"
     rows = [
         (flag(each.get("passed")), escape(str(each.get("name", ""))), escape(str(each.get("measured", ""))),
          escape(str(each.get("required", ""))))
         for each in found.get("criteria", ())
     ]  # fmt: skip
-    told = f"{word} for {changes}: {found.get('reason', '')}"
-    return folded(told, table(("", "criterion", "measured", "required"), rows))
+    told = f"{'Certificate' if granted else 'Refused'} for {changes}: {found.get('reason', '')}"
+    return folded(told, table(("", "criterion", "measured", "required"), rows), shown=granted)
 
 
 def _proof(verdict: Document) -> str:

@@ -213,6 +213,9 @@ def test_the_page_begins_with_one_sentence(html, verdict):
     )
     assert "because of sample 2 (night.edf" in told and told.endswith("graph.gradient=detached heals it.")
     assert f"<h1>{told}</h1>" in html
+    changes = {"changes": {"bias": True}, "heals": True, "hides": False, "proved": True}
+    proved = {**verdict, "repairs": [*verdict["repairs"], changes]}
+    assert headline(proved).endswith("; bias=True heals it, proved.")
 
 
 def test_a_headline_without_a_culprit_is_the_first_sentence(verdict):

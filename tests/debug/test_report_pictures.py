@@ -261,6 +261,12 @@ def test_stretch_electrodes_and_what_is_not_finite_are_marked(tmp_path: Path, ti
     assert svg.count('class="lost"') in (24, 25) and "&lt;night&gt;" in svg
 
 
+def test_a_mark_on_every_channel_says_nothing(tmp_path: Path, tie: CaptureContent) -> None:
+    path = captured(tmp_path, tie, torch.randn(4, 2, 100))
+    (found,) = signals_of(path, verdict({"index": 1, "electrodes": ["Fz", "Cz"]}, ("Fz", "Cz")))
+    assert found.marked == () and "■" not in signal_plot(found)
+
+
 def test_a_flat_and_a_lost_signal_can_be_drawn() -> None:
     from brainbrr_debug.report.signal import _drawn
 
