@@ -178,7 +178,7 @@ def _detector(checkpoint: Path, config: Path | None, device: str | None, sets: t
     changes = dict(parse_override(override) for override in sets) | ({"experiment.device": device} if device else {})
     return load_detector(
         checkpoint,
-        resolve(config, ())[0] if config else None,
+        resolve(config, (), device)[0] if config else None,
         lambda configured: apply_overrides(with_values(configured, changes))[0],
     )
 

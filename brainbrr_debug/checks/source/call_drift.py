@@ -32,7 +32,7 @@ class _Site:
 
 def call_drift(source: Source) -> Iterable[Finding]:
     """Calls that leave out an optional cache that another call of the same function passes; also a seed or device
-    where the function around the call has one at hand.
+    where the function around the call was given one.
 
     Only functions and classes of the repository itself, told by where the name is imported from.
     """
@@ -94,11 +94,10 @@ def _target(file: PythonFile, call: ast.Call, defined: Mapping[str, object]) -> 
 
 
 def _at_hand(site: _Site, parameter: _Optional) -> bool:
-    """Whether the function around the call has something of that name: only a cache is worth asking for elsewhere."""
+    """Whether the function around the call was itself given one: only a cache is worth asking for elsewhere."""
     around = site.file.function_of(site.call)
     return around is not None and any(
-        parameter.name in (getattr(n, "id", None), getattr(n, "attr", None), getattr(n, "arg", None))
-        for n in ast.walk(around)
+        argument.arg == parameter.name for argument in (*around.args.args, *around.args.kwonlyargs)
     )
 
 

@@ -67,16 +67,19 @@ def _removed(source: Source, file: PythonFile, call: ast.Call) -> bool:
 def _keeper(function: ast.AST, call: ast.Call) -> str:
     """What keeps the call, or a name that it is bound to, in an attribute or as an element: "self", a name, or ""."""
     names: set[str] = set()
-    for node in ast.walk(function):
-        if isinstance(node, ast.withitem) and call in ast.walk(node.context_expr) and node.optional_vars is not None:
-            names.add(dotted(node.optional_vars))
-        elif isinstance(node, ast.Assign):
-            inside = set(ast.walk(node.value))
-            if call in inside or any(isinstance(n, ast.Name) and n.id in names for n in inside):
-                for target in node.targets:
-                    if isinstance(target, (ast.Attribute, ast.Subscript)):
-                        return dotted(target.value).partition(".")[0]
-                names |= set(map(dotted, node.targets))
+    statements = [n for n in ast.walk(function) if isinstance(n, (ast.Assign, ast.With))]
+    for node in sorted(statements, key=lambda n: n.lineno):
+        if isinstance(node, ast.With):
+            for item in node.items:
+                if call in ast.walk(item.context_expr) and item.optional_vars is not None:
+                    names.add(dotted(item.optional_vars))
+            continue
+        inside = set(ast.walk(node.value))
+        if call in inside or any(isinstance(n, ast.Name) and n.id in names for n in inside):
+            for target in node.targets:
+                if isinstance(target, (ast.Attribute, ast.Subscript)):
+                    return dotted(target.value).partition(".")[0]
+            names |= set(map(dotted, node.targets))
     return ""
 
 
