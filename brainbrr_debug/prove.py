@@ -112,7 +112,12 @@ class _Proof:
         """What would have kept this failure from showing: what acted, else what the subject says would have."""
         if failed.name not in ("finite", "untouched"):
             return ()
-        return hiding(self.plan.recipe) or (("what made them so",) if self._altered else ())
+        acted = (
+            ["the sanitiser" if any(found.nonfinite for found in self._altered) else "the clamp"]
+            if self._altered
+            else []
+        )
+        return hiding(self.plan.recipe) or tuple(acted)
 
     def _train(self, witness: Witness, ongoing: Sequence[Criterial]) -> Criterion | None:
         """All steps; the criterion that failed, if one did."""

@@ -1,20 +1,26 @@
-"""What clamps and nan_to_num alter in a whole step: forward pass, loss, backward pass, and between gate and update."""
+"""What sanitisers alter in a whole step: forward pass, loss, backward pass, and between gate and update.
+
+Beside clamps and nan_to_num that is whatever replaces exactly the elements that are not finite: `where(isfinite(x), x,
+0)`, `x.masked_fill(x.isnan(), 0)`, `x[x.isnan()] = 0`.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from brainbrr_debug.probes.operations import Operations
+from brainbrr_debug.probes.operations import Operations, See
 from brainbrr_debug.probes.replacement import caller
 from brainbrr_debug.probes.sanitisers import altered
+from brainbrr_debug.statistics import can_be_nonfinite
 
-_ACTIVATIONS = (torch.ops.aten.hardtanh, torch.ops.aten.hardtanh_)
+_ATEN = torch.ops.aten
+_ACTIVATIONS = (_ATEN.hardtanh, _ATEN.hardtanh_)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,13 +40,13 @@ class Alterations:
     """Counts what sanitisers alter in the steps that run under `watching`.
 
     Finite values without a gradient do not count (gradients and weights are clipped on purpose), nor do activation
-    functions (relu6, hardtanh). Compiled regions are not seen.
+    functions (relu6, hardtanh), nor masks that replace finite values, too. Compiled regions are not seen.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self._names = {id(module): name for name, module in model.named_modules()}
         self._found: list[tuple[str, str, Tensor, Tensor | None]] = []
-        self._mode = Operations(self._see)
+        self._mode = _Whole(self._see, self._replaced)
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
@@ -70,6 +76,9 @@ class Alterations:
             if nonfinite or held
         )
 
+    def _replaced(self, count: Tensor) -> None:
+        self._found.append((*caller(self._names), count, None))
+
     def _see(self, func: Any, args: Any, kwargs: Mapping[str, Any], x: Tensor | None, out: Any) -> None:
         if x is None:
             return
@@ -77,3 +86,40 @@ class Alterations:
         counts = found.clamp and func.overloadpacket not in _ACTIVATIONS
         held = found.values - found.nonfinite if counts and torch.is_grad_enabled() and args[0].requires_grad else None
         self._found.append((*caller(self._names), found.nonfinite, held))
+
+
+class _Whole(Operations):
+    """Shows the count of replaced elements to `replaced`, too (0-d: 0 where a mask took finite ones, or left some)."""
+
+    def __init__(self, see: See, replaced: Callable[[Tensor], None]) -> None:
+        super().__init__(see)
+        self._replaced = replaced
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        for x, mask in _masked(func, args):
+            if can_be_nonfinite(x) and (_in_backward() or (torch.is_grad_enabled() and x.requires_grad)):
+                bad = torch.isfinite(x.detach()).logical_not_()
+                exact = bad.eq(mask.reshape(mask.shape + (1,) * (x.dim() - mask.dim()))).all()
+                self._replaced(torch.count_nonzero(bad) * exact)
+        return super().__torch_dispatch__(func, types, args, kwargs)
+
+
+def _masked(func: Any, args: Any) -> Iterator[tuple[Tensor, Tensor]]:
+    """The tensors of which an operation replaces elements by a mask, each with the mask of those."""
+    packet = getattr(func, "overloadpacket", None)
+    if packet is _ATEN.where and len(args) == 3:
+        mask, *branches = args
+        yield from ((x, m) for x, m in zip(branches, (~mask, mask), strict=True) if _covers(m, x))
+    elif packet in (_ATEN.masked_fill, _ATEN.masked_fill_) and _covers(args[1], args[0]):
+        yield args[0], args[1]
+    elif packet in (_ATEN.index_put, _ATEN.index_put_) and len(args[1]) == 1 and _covers(args[1][0], args[0]):
+        yield args[0], args[1][0]
+
+
+def _covers(mask: Any, x: Any) -> bool:
+    both = isinstance(mask, Tensor) and isinstance(x, Tensor) and mask.dtype is torch.bool
+    return both and mask.shape == x.shape[: mask.dim()]
+
+
+def _in_backward() -> bool:
+    return torch._C._current_graph_task_id() != -1

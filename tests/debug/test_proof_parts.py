@@ -157,6 +157,10 @@ def alterations(work):
     return [(found.nonfinite, found.held) for found in seen.read()]
 
 
+def indexed(x):
+    x[~torch.isfinite(x)] = 0.0
+
+
 def bad():
     return torch.tensor([1.0, math.nan, math.inf, 9.0], requires_grad=True)
 
@@ -173,6 +177,13 @@ def bad():
         (lambda: nn.functional.relu6(torch.tensor([3.0, 9.0], requires_grad=True)), []),
         (lambda: nn.functional.hardtanh(torch.tensor([3.0, math.inf], requires_grad=True)), [(1, 0)]),
         (lambda: torch.relu(bad()), []),
+        (lambda: torch.where(torch.isfinite(bad()), bad(), 0.0), [(2, 0)]),
+        (lambda: torch.where(bad().isnan() | bad().isinf(), torch.zeros(4), bad()), [(2, 0)]),
+        (lambda: bad().masked_fill(~torch.isfinite(bad()), 0.0), [(2, 0)]),
+        (lambda: indexed(bad() * 1), [(2, 0)]),
+        (lambda: torch.where(torch.tensor([True, False, False, False]), bad(), 0.0), []),
+        (lambda: torch.where(torch.isfinite(bad()), bad().detach(), 0.0), []),
+        (lambda: torch.where(torch.tensor([True, False]), torch.ones(2, requires_grad=True), 0.0), []),
     ],
 )
 def test_what_counts_as_altered(work, expected):
@@ -188,3 +199,10 @@ def test_a_hook_in_the_backward_pass_is_seen():
         y.backward()
 
     assert alterations(work) == [(1, 0)]
+
+    def other():
+        y = x.sqrt()
+        x.register_hook(lambda gradient: torch.where(gradient.isinf(), 0.0, gradient))
+        y.backward()
+
+    assert (1, 0) in alterations(other)

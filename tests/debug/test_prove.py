@@ -69,7 +69,7 @@ def test_each_thing_that_is_wrong_is_refused_by_name(name, criterion, words):
 
 
 def test_what_is_hidden_is_said_to_be_hidden():
-    assert certify("Sanitised").reason.endswith("; what made them so hides the failure and does not repair it")
+    assert certify("Sanitised").reason.endswith("; the sanitiser hides the failure and does not repair it")
     refused = certify("FailingBranch", clean=True)
     assert refused.hides
     assert refused.reason.startswith("finite: step 0: the gradient is not finite")
