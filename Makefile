@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SEED ?= 39
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test slow check bench golden incidents clean
+.PHONY: help demo test slow check triage bench golden incidents clean
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -30,6 +30,10 @@ check: $(VENV)/.installed ## ruff, format, mypy, the architecture test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py
+
+triage: $(VENV)/.installed ## our own configurations and sources, audited; nothing may be found that can fail
+	for config in configs/*/*.yaml; do $(BIN)/brainbrr-debug triage --config $$config --fail-on P3 || exit 1; done
+	$(BIN)/brainbrr-debug triage --source . --fail-on P3
 
 bench: $(VENV)/.installed ## the benchmarks, side by side with their alternatives
 	for script in tests/benchmarks/*.py; do $(BIN)/python $$script || exit 1; done

@@ -10,7 +10,11 @@ from typing import Any
 
 import torch
 
-PACKAGES = ("numpy", "h5py", "mamba-ssm", "causal-conv1d", "triton", "torch-geometric", "brainbrr")
+from brainbrr_debug.machine import driver
+
+PACKAGES = (
+    "numpy", "scipy", "h5py", "mne", "mamba-ssm", "causal-conv1d", "triton", "torch-geometric", "brainbrr",
+)  # fmt: skip
 VARIABLES = (
     "OMP_NUM_THREADS", "MKL_NUM_THREADS", "MKL_CBWR", "ATEN_CPU_CAPABILITY", "CUBLAS_WORKSPACE_CONFIG",
     "CUDA_VISIBLE_DEVICES", "NVIDIA_TF32_OVERRIDE", "MAMBA_DETERMINISTIC", "TRITON_CACHE_AUTOTUNING", "PYTHONHASHSEED",
@@ -31,6 +35,8 @@ def describe_environment(device: torch.device | str = "cpu") -> dict[str, Any]:
         "machine": platform.machine(),
         "interop_threads": torch.get_num_interop_threads(),
         "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        "driver": driver(),
         "packages": _versions(),
         "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
         "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]] if sys.argv else [],

@@ -64,7 +64,7 @@ def describe_machine() -> Machine:
     return Machine(
         packages={name: version for name in WATCHED if (version := _version(name)) is not None},
         cuda_built=torch.version.cuda,
-        driver=_driver(),
+        driver=driver(),
         gpus=tuple(gpus),
         processors=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0,
@@ -117,7 +117,8 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _driver() -> str | None:
+def driver() -> str | None:
+    """Version of the NVIDIA kernel module; None where there is none."""
     try:
         text = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8")
     except OSError:
