@@ -58,6 +58,20 @@ def test_any_oracle_comes_to_an_end(n, seed):
     assert search.trials <= bound(n)
 
 
+@given(SIZES, st.integers(0, 2**32))
+def test_an_oracle_that_is_not_monotone_is_called_inconsistent_where_it_shows(n, seed):
+    """Exactly where, of two sets that were asked about, the smaller failed and the larger that contains it did not."""
+    chance, answers = random.Random(seed), {}
+
+    def fails(items):
+        return answers.setdefault(frozenset(items), chance.choice((True, False, None)))
+
+    search = ddmin(range(n), fails)
+    shows = any(a < b for a in answers for b in answers if answers[a] and answers[b] is False)
+    assert (search.inconsistent is not None) is (search.minimal is not None and shows)
+    assert search.trials <= bound(n)
+
+
 @given(SIZES, st.integers(0, 30))
 def test_the_budget_holds(n, budget):
     calls = []
