@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import torch
 
-FLOOR = 0.01
-"""A parameter below this share of the model's largest number counts as that large: those that begin at zero grow."""
+FLOOR = 0.1
+"""A parameter below this share of the model's largest number counts as that large: what begins at zero must grow."""
 
 
 def magnitudes(model: torch.nn.Module) -> dict[str, float]:

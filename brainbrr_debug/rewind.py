@@ -63,34 +63,39 @@ class Rewound:
 
 
 def rewind(
-    content: CaptureContent, subject: Subject, readings: Sequence[Reading], *, checkpoints: Path | None = None
+    content: CaptureContent,
+    subject: Subject,
+    readings: Sequence[Reading],
+    *,
+    last: int,
+    checkpoints: Path | None = None,
 ) -> Rewound:
-    """Run forward to the first step that does harm or makes a weight far too large. Raises TooFar.
+    """Run forward, up to step `last`, to the first step that does harm or makes a weight far too large. Raises TooFar.
 
     Global generators are left as they were.
     """
     with captured_threads(content), preserved():
-        run, first, source = _start(content, subject, checkpoints)
-        return _forward(content, subject, run, first, source, _losses(readings))
+        run, first, source = _start(content, subject, last, checkpoints)
+        return _forward(content, subject, run, range(first, last + 1), source, _losses(readings))
 
 
-def _start(content: CaptureContent, subject: Subject, checkpoints: Path | None) -> tuple[Run, int, str]:
+def _start(content: CaptureContent, subject: Subject, last: int, checkpoints: Path | None) -> tuple[Run, int, str]:
     files = list(checkpoints.glob("[!.]*")) if checkpoints is not None and isinstance(subject, Resumable) else []
     best: tuple[Run, int, str] | None = None
     for path in sorted(files, key=lambda path: path.stat().st_mtime):
         found = subject.resume(path)  # type: ignore[attr-defined]
-        if found is not None and found[1] <= content.step and (best is None or found[1] >= best[1]):
+        if found is not None and found[1] <= last and (best is None or found[1] >= best[1]):
             best = (*found, f"checkpoint {path.name} (step {found[1]})")
     return best or (subject.build(content.seed, {}), 0, "the run's seed")
 
 
 def _forward(
-    content: CaptureContent, subject: Subject, run: Run, first: int, source: str, read: Mapping[int, float]
+    content: CaptureContent, subject: Subject, run: Run, way: range, source: str, read: Mapping[int, float]
 ) -> Rewound:
     ended: dict[str, float] = {}
     before: tuple[Batch, ...] | None = None
     began = time.monotonic()
-    for step, batches in _steps(run, first, content.step):
+    for step, batches in _steps(run, way):
         start, generators, kept = state_copy(run), RngState.take(), copied(batches)
         factor, name = largest_jump(ended, magnitudes(run.model)) if ended else (1.0, "")
         if not factor < JUMP:
@@ -104,15 +109,15 @@ def _forward(
             made = _content(content, subject, step, start, generators, kept, before, seen, told.reason)
             return Rewound(step=step, content=made, told=f"from {source} it began at step {step}: {told.reason}")
         ended, before = magnitudes(run.model), kept
-        left = (time.monotonic() - began) / (step - first + 1) * (content.step - step)
+        left = (time.monotonic() - began) / (step - way.start + 1) * (way.stop - 1 - step)
         if left > PATIENCE:
-            raise TooFar(f"{content.step - first} steps from {source} would take about {left / 60:.0f} minutes")
-    raise TooFar(f"from {source} no step before {content.step} does harm by itself")
+            raise TooFar(f"{len(way)} steps from {source} would take about {left / 60:.0f} minutes")
+    raise TooFar(f"from {source} no step up to {way.stop - 1} does harm by itself")
 
 
-def _steps(run: Run, first: int, last: int) -> Iterator[tuple[int, tuple[Batch, ...]]]:
+def _steps(run: Run, way: range) -> Iterator[tuple[int, tuple[Batch, ...]]]:
     device = next((p.device for p in run.model.parameters()), torch.device("cpu"))
-    for step, batches in zip(range(first, last + 1), grouped(run), strict=False):
+    for step, batches in zip(way, grouped(run), strict=False):
         set_rates(run, step)
         yield step, moved(batches, device)
 

@@ -52,29 +52,31 @@ def when_did_it_begin(content: CaptureContent, subject: Subject, run: RunDir | N
     abnormal = first_abnormal(readings, content)
     if abnormal is None:
         return Beginning(step=content.step, content=content)
+    last, seen = abnormal
+    checkpoints = run.checkpoints if run is not None else None
     try:
-        found = rewind(content, subject, readings, checkpoints=run.checkpoints if run is not None else None)
+        found = rewind(content, subject, readings, last=last, checkpoints=checkpoints)
     except TooFar as why:
-        return Beginning(step=content.step, content=content, abnormal=abnormal, told=str(why))
-    return Beginning(step=found.step, content=found.content, abnormal=abnormal, told=found.told)
+        return Beginning(step=content.step, content=content, abnormal=seen, told=str(why))
+    return Beginning(step=found.step, content=found.content, abnormal=seen, told=found.told)
 
 
-def first_abnormal(readings: Sequence[Reading], content: CaptureContent) -> str | None:
-    """What shows that it began before the captured step, in words; None where nothing does."""
+def first_abnormal(readings: Sequence[Reading], content: CaptureContent) -> tuple[int, str] | None:
+    """By which step it had begun, and what shows it, in words; None where nothing does before the captured step."""
     earlier = [r for r in readings if r.step < content.step]
     bad = nonfinite(earlier)
     if bad:
-        return bad[0].message
+        return bad[0].step or 0, bad[0].message
     rise = risen(earlier)
     if rise is not None:
         return rise
     damaged = poisoned(content.model_state)
     if damaged is not None and not content.lead_in:
-        return f"{damaged} was not finite when step {content.step} began"
+        return content.step, f"{damaged} was not finite when step {content.step} began"
     return None
 
 
-def risen(readings: Iterable[Reading]) -> str | None:
+def risen(readings: Iterable[Reading]) -> tuple[int, str] | None:
     """The first step from which on every loss is `JUMP` times what any loss before was; None where there is none."""
     losses = [(rows[0].step, _mean([r.value for r in rows if r.quantity == LOSS])) for rows in by_step(readings)]
     known = [(step, abs(loss)) for step, loss in losses if not math.isnan(loss)]
@@ -83,7 +85,8 @@ def risen(readings: Iterable[Reading]) -> str | None:
         if usual > LEVEL * known[0][1]:
             return None
         if usual > 0 and min(loss for _, loss in known[place:]) >= JUMP * usual:
-            return f"the loss rose {known[place][1] / usual:.3g}-fold at step {known[place][0]}, and stayed there"
+            step, loss = known[place]
+            return step, f"the loss rose {loss / usual:.3g}-fold at step {step}, and stayed there"
     return None
 
 

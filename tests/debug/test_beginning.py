@@ -129,7 +129,7 @@ def losses(*values):
 
 
 def test_a_level_rises_once_and_stays():
-    assert risen(losses(1, 2, 1, 1, 1000, 2000)) == "the loss rose 500-fold at step 4, and stayed there"
+    assert risen(losses(1, 2, 1, 1, 1000, 2000)) == (4, "the loss rose 500-fold at step 4, and stayed there")
     assert risen(losses(1, 2, 1, 1, 1000, 2)) is None
     assert risen(losses(1, 1000, 1e6, 1e9, 1e12)) is None
     assert risen(losses(1, 1000)) is None
