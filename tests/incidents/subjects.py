@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from brainbrr.config import Config
+from brainbrr.config import SAMPLING_RATE, Config
 from brainbrr.configure import load_config
 from brainbrr.data.dataset import WindowDataset
 from brainbrr.data.edf import read_recording
@@ -103,9 +103,10 @@ class LiftSubject(Around):
     }
 
     def altered(self, run: Run, switches: Mapping[str, object]) -> Run:
-        if run.model.graph.edges.stream is not None:
+        graph = getattr(run.model, "graph", None)  # a switch may have taken it away
+        if graph is not None and graph.edges.stream is not None:
             with torch.no_grad():
-                run.model.graph.edges.lift.weight *= float(switches.get("edge_lift_gain", 1e10))
+                graph.edges.lift.weight *= float(switches.get("edge_lift_gain", 1e10))
         return run
 
 
@@ -141,5 +142,5 @@ class MarkedBatches:
 
     def window(self, dataset: WindowDataset, signals: Mapping[str, np.ndarray], window: int) -> np.ndarray:
         found = dataset.identify(window)
-        start = round(found["start_s"] * 256)
+        start = round(found["start_s"] * SAMPLING_RATE)
         return signals[found["recording"]][:, start : start + dataset.length].astype(np.float32)
