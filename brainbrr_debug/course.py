@@ -91,7 +91,8 @@ class Course:
             else:
                 group = next(drawn, ())
             if number == content.step and self.other_batch:
-                group = copied(content.healthy_micro_batches) or next(drawn, ())
+                healthy = (content.healthy_micro_batches or ())[: len(content.micro_batches)]
+                group = copied(healthy) or next(drawn, ())
             if number == self.moved:
                 group = copied(content.micro_batches)
             if not group:

@@ -12,12 +12,15 @@ import math
 from collections.abc import Iterable, Sequence
 
 from brainbrr_debug.capture import CaptureContent
+from brainbrr_debug.checks.growth import GROWTH
+from brainbrr_debug.checks.indicators import indications
 from brainbrr_debug.checks.run import nonfinite
 from brainbrr_debug.checks.steps import by_step
+from brainbrr_debug.checks.updates import SCHEDULE
 from brainbrr_debug.oracle import JUMP
 from brainbrr_debug.quantities import LOSS
 from brainbrr_debug.questions.cause import poisoned
-from brainbrr_debug.records import Reading
+from brainbrr_debug.records import Finding, Reading
 from brainbrr_debug.rewind import TooFar, rewind
 from brainbrr_debug.rundir import RunDir
 from brainbrr_debug.subject import Subject
@@ -67,13 +70,23 @@ def first_abnormal(readings: Sequence[Reading], content: CaptureContent) -> tupl
     bad = nonfinite(earlier)
     if bad:
         return bad[0].step or 0, bad[0].message
-    rise = risen(earlier)
-    if rise is not None:
-        return rise
+    signs = [sign for sign in (risen(earlier), indicated(earlier)) if sign is not None]
+    if signs:
+        return min(signs)
     damaged = poisoned(content.model_state)
     if damaged is not None and not content.lead_in:
         return content.step, f"{damaged} was not finite when step {content.step} began"
     return None
+
+
+def indicated(readings: Iterable[Reading]) -> tuple[int, str] | None:
+    """Where growth began, or the rate left its schedule; each is asked for its first finding only."""
+    first: dict[str, Finding] = {}
+    for finding in indications(readings):
+        first.setdefault(finding.check, finding)
+    found = [first[check] for check in (GROWTH, SCHEDULE) if check in first]
+    begun = [((f.step or 0) - int(f.evidence.get("steps", 0)), f.message) for f in found]
+    return min((sign for sign in begun if sign[0] >= QUIET), default=None)
 
 
 def risen(readings: Iterable[Reading]) -> tuple[int, str] | None:

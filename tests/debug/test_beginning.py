@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from brainbrr_debug.bisect import bisect
-from brainbrr_debug.questions.beginning import risen, when_did_it_begin
+from brainbrr_debug.questions.beginning import indicated, risen, when_did_it_begin
 from brainbrr_debug.records import Reading
 from brainbrr_debug.rerun import run_until_harm
 
@@ -135,3 +135,23 @@ def test_a_level_rises_once_and_stays():
     assert risen(losses(1, 1000)) is None
     assert risen(losses(0, 0, 0, 1)) is None
     assert risen([]) is None
+
+
+def test_growth_begins_where_it_left_the_level():
+    level = [1.0, 1.1, 0.9, 1.0, 1.05, 1.0]
+    step, told = indicated(losses(*level, *(2.0**k for k in range(1, 12))))
+    assert 3 <= step <= 6
+    assert "the loss grows" in told
+    assert indicated(losses(*(2.0**k for k in range(20)))) is None
+    assert indicated(losses(*level)) is None
+
+
+def test_a_rate_that_leaves_its_schedule_is_a_sign():
+    def rate(step, quantity, value):
+        return Reading(step=step, phase="optimizer", site="<optimizer>", quantity=quantity, value=value)
+
+    rows = [rate(step, "learning_rate", 1e-3 if step < 4 else 1.0) for step in range(8)]
+    rows.insert(5, rate(4, "learning_rate.expected", 1e-3))
+    step, told = indicated(rows)
+    assert step == 4
+    assert "the schedule says 0.001" in told
