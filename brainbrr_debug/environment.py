@@ -35,7 +35,7 @@ def describe_environment(device: torch.device | str = "cpu") -> dict[str, Any]:
         "machine": platform.machine(),
         "interop_threads": torch.get_num_interop_threads(),
         "cuda": torch.version.cuda,
-        "cudnn": torch.backends.cudnn.version(),
+        "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
         "driver": driver(),
         "packages": _versions(),
         "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
