@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
+from xml.sax.saxutils import quoteattr
 
 from brainbrr_debug.report.characters import legal
 from brainbrr_debug.report.style import CSS
@@ -37,17 +39,20 @@ def folded(summary: str, *parts: str, old: bool = False, shown: bool = False) ->
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Rows of ready HTML; without heads the first cell of each row is its head."""
-    top = (
-        "<thead><tr>" + "".join(f'<th scope="col">{escape(head)}</th>' for head in heads) + "</tr></thead>"
-        if heads
-        else ""
+    if not heads:
+        body = "".join(f'<tr><th scope="row">{cells[0]}</th>{_cells((), cells[1:])}</tr>' for cells in rows)
+        return f'<div class="wide"><table><tbody>{body}</tbody></table></div>'
+    top = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
+    body = "".join(f"<tr>{_cells(heads, cells)}</tr>" for cells in rows)
+    return f'<div class="wide"><table class="rows"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _cells(heads: Sequence[str], cells: Sequence[str]) -> str:
+    """Each with its head, for a narrow screen, where a row is a list."""
+    named = itertools.zip_longest(heads, cells, fillvalue="")
+    return "".join(
+        f"<td data-head={quoteattr(head)}>{cell}</td>" if head else f"<td>{cell}</td>" for head, cell in named
     )
-    opening, closing = ("<td>", "</td>") if heads else ('<th scope="row">', "</th>")
-    body = "".join(
-        f"<tr>{opening}{cells[0]}{closing}{''.join(f'<td>{cell}</td>' for cell in cells[1:])}</tr>" for cells in rows
-    )
-    kind = ' class="rows"' if heads else ""
-    return f'<div class="wide"><table{kind}>{top}<tbody>{body}</tbody></table></div>'
 
 
 def outcome(word: str, text: str = "") -> str:

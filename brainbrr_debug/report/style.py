@@ -47,7 +47,12 @@ svg .lost { stroke: var(--bad); stroke-width: 2; }
 svg .outline { fill: none; stroke: var(--line); stroke-width: 2; } svg .edge { stroke: var(--curve); }
 svg .node { fill: var(--card); stroke: var(--ink); } svg .marked { stroke: var(--bad); stroke-width: 2.5; }
 svg .name { fill: var(--ink); font-size: 11px; } svg.head { max-width: 26rem; }
-@media (max-width: 44rem) { .rows, svg.wide { min-width: 40rem; } h1 { font-size: 1.2rem; } }
+@media screen and (max-width: 44rem) { svg.wide { min-width: 40rem; } h1 { font-size: 1.2rem; }
+  .rows thead { display: none; } .rows, .rows tbody, .rows tr, .rows td { display: block; }
+  .rows tr { border-bottom: 1px solid var(--line); padding: .4rem 0; } .rows td { border: 0; padding: 0; }
+  .rows td:first-child { white-space: normal; overflow-wrap: anywhere; font-weight: 600; }
+  .rows td:empty { display: none; }
+  .rows td + td[data-head]::before { content: attr(data-head) ": "; color: var(--dim); } }
 @media print { :root { color-scheme: light; --ink: #000; --dim: #333; --paper: #fff; --card: #fff; --line: #aaa;
   --good: #0b5c33; --bad: #a3160f; --curve: #10458c; }
   @page { margin: 14mm; } html { font-size: 10px; } body { max-width: none; padding: 0; font-size: 1rem; }
