@@ -55,7 +55,11 @@ def _claim(entry: object, where: str) -> Claim:
 def claims(source: Source, claimed: Sequence[Claim]) -> Iterable[Finding]:
     """Each use of a stand-in for a term that is claimed somewhere, where no symbol that the term means is used."""
     used: dict[str, list[tuple[PythonFile, int]]] = {n: [] for claim in claimed for n in (*claim.means, *claim.never)}
+    meant = {name for claim in claimed for name in claim.means}
     for file in source.program:
+        for spelled in file.of(ast.Constant):  # getattr(torch.optim, "AdamW")
+            if isinstance(spelled.value, str) and spelled.value in meant:
+                used[spelled.value].append((file, spelled.lineno))
         for name in file.of(ast.Name):
             if name.id in used:
                 used[name.id].append((file, name.lineno))

@@ -11,7 +11,9 @@ from brainbrr_debug.checks.source.index import Function, PythonFile, Source, con
 from brainbrr_debug.records import Finding, Severity
 
 ID = "docs.numbers"
-_VALUE = r"[`'\"(]*(?P<value>[-+]?\d[\d_]*(?:\.\d+)?(?:[eE][-+]?\d+)?|True|False)(?![\w%/^*:-]|\s*[*/^x×%]|[.,]\d)"
+_VALUE = (
+    r"[`'\"]*(?P<value>[-+]?\d[\d_]*(?:\.\d+)?(?:[eE][-+]?\d+)?|True|False)(?![\w%/^*:-]|\s*[*/^x×%]|[.,]\d|`*,\s*`*\d)"
+)
 _DEFAULT = re.compile(rf"(?i:\bdefaults?\b)\s*(?:value)?\s*(?:is|to|of|=|:)?\s*(?:is|to|=|:)?\s*{_VALUE}")
 _ENTRY = re.compile(r"^\s*(?::param\s+(?:[\w\[\], .]+\s)?)?[`*]*(?P<name>\w+)[`*]*\s*(?:\([^)]*\))?\s*:")
 

@@ -20,7 +20,9 @@ _PATH = re.compile(
 _TOOLS = re.compile(
     r"__pycache__|\.(pytest|mypy|ruff|uv|pip|npm)_?cache|actions/cache|buildcache|kv_?cache|ccache|\.cache/(uv|pip)"
 )
-_LINK = re.compile(r"(?<!!)\[[^\]]*\]\((?P<target>[^)#?\s:]+\.\w+)(?:#[^)]*)?\)")
+_LINK = re.compile(
+    r"(?<!!)\[[^\]]*\]\((?P<target>[^)#?\s:]+\.(?:md|rst|py|ya?ml|toml|txt|sh|json|ipynb|cfg|svg|png))(?:#[^)]*)?\)"
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -43,13 +43,15 @@ def uncounted_sanitiser(source: Source) -> Iterable[Finding]:
 def _sanitises(file: PythonFile, node: ast.Call | ast.Assign) -> str:
     if isinstance(node, ast.Assign):
         target = node.targets[0]
-        masked = isinstance(target, ast.Subscript) and _looked(target.slice) and isinstance(node.value, ast.Constant)
+        masked = (
+            isinstance(target, ast.Subscript) and _looked(file, target.slice) and isinstance(node.value, ast.Constant)
+        )
         return f"overwriting {ast.unparse(target)}" if masked else ""
     called = file.name(node.func) or getattr(node.func, "attr", "")
     last = called.rpartition(".")[2]
     if last in ("nan_to_num", "nan_to_num_") and not called.startswith(("numpy.", "jax.", "tensorflow.")):
         return last
-    if last == "where" and called.startswith("torch.") and _looked(node.args[0]) and _fills(node):
+    if last == "where" and called.startswith("torch.") and _looked(file, node.args[0]) and _fills(node):
         return f"torch.where({ast.unparse(node.args[0])}, …)"
     method = isinstance(node.func, ast.Attribute) and not called.startswith("torch.")
     clamped = node.func.value if method and isinstance(node.func, ast.Attribute) else next(iter(node.args), None)
@@ -68,8 +70,10 @@ def _fills(call: ast.Call) -> bool:
     return any(isinstance(constant(a), (int, float)) for a in call.args[1:])
 
 
-def _looked(node: ast.AST) -> bool:
-    return any(isinstance(n, ast.Call) and getattr(n.func, "attr", "") in _LOOKS for n in ast.walk(node))
+def _looked(file: PythonFile, node: ast.AST) -> bool:
+    """Whether it asks a tensor; arrays are preprocessing, where a NaN is often a missing value."""
+    calls = [n for n in ast.walk(node) if isinstance(n, ast.Call) and getattr(n.func, "attr", "") in _LOOKS]
+    return any(not file.name(call.func).startswith("numpy.") for call in calls)
 
 
 def _two_sided(call: ast.Call, *, method: bool) -> bool:

@@ -189,7 +189,9 @@ CALL_DRIFT = (
         ),
     ),
     pair(
-        code("def create_study(name, seed=None): ...\ncreate_study('a', seed=1)\ncreate_study('b')\n"),
+        code(
+            "def study(name, seed=None): ...\ndef f(seed):\n    study('a', seed=seed)\ndef g(seed):\n    study('b')\n"
+        ),
         repository(
             kit__study_py="def create_study(name, seed=None): ...\n",
             kit__a_py="from kit.study import create_study\ncreate_study('a', seed=1)\n",
@@ -197,8 +199,8 @@ CALL_DRIFT = (
         ),
     ),
     pair(
-        code("def load(path, *, device='cpu'): ...\nload(1, device=d)\nload(2)\n"),
-        code("def load(path, *, device): ...\nload(1, device=d)\nload(*two)\n"),
+        code("def load(path, *, device='cpu'): ...\ndef f(device):\n    load(1, device=device)\n    load(2)\n"),
+        code("def load(path, *, device='cpu'): ...\ndef f(device):\n    load(1, device=device)\nload(2)\n"),
     ),
 )
 
