@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from brainbrr_debug.capture import CaptureContent
 from brainbrr_debug.errors import DebugError
 from brainbrr_debug.prove import OutOfTime, prove
-from brainbrr_debug.recipe import of_capture
+from brainbrr_debug.recipe import BREAKDOWNS, of_capture
 from brainbrr_debug.records import Verdict
 from brainbrr_debug.rundir import RunDir
 from brainbrr_debug.sentence import changes_of, tell
@@ -55,7 +55,7 @@ def prove_repairs(
             with captured_threads(content):
                 plan = Plan(recipe=recipe, steps=steps, run_dir=run_dir)
                 certificate = prove(plan, content=content, deadline=deadline, progress=progress)
-        except (DebugError, OutOfTime) as reason:
+        except (DebugError, OutOfTime, *BREAKDOWNS) as reason:  # the verdict stands, whatever becomes of its proof
             _leave(rows, open_[count:], f"not proved: {reason}")
             break
         row |= {"certificate": certificate.to_dict(), "proved": certificate.granted}
@@ -77,8 +77,3 @@ def prove_repairs(
 def _leave(rows: Sequence[dict[str, Any]], places: Sequence[int], reason: str) -> None:
     for place in places:
         rows[place]["refused"] = reason
-
-
-def proved(verdict: Verdict) -> Mapping[str, Any] | None:
-    """The repair that is proved, if one is."""
-    return next((row for row in verdict.repairs if row["proved"]), None)

@@ -22,6 +22,9 @@ from brainbrr_debug.yamlfile import read_yaml
 
 CONFIG_SUBJECT = "brainbrr_debug.subjects.brainbrr:DetectorSubject"
 
+BREAKDOWNS = (RuntimeError, TypeError, AttributeError, LookupError, ArithmeticError, ValueError, OSError)
+"""What a subject may raise that breaks down."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
@@ -130,7 +133,7 @@ def breakdowns(name: str) -> Iterator[None]:
     """Around a subject's work: what it raises for other reasons than numbers is that it cannot run here."""
     try:
         yield
-    except (RuntimeError, TypeError, AttributeError, LookupError, ArithmeticError, ValueError, OSError) as error:
+    except BREAKDOWNS as error:
         if type(error).__module__.startswith("brainbrr"):
             raise  # says for itself what is wrong
         frame = traceback.extract_tb(error.__traceback__)[-1]

@@ -56,21 +56,22 @@ class Step:
 class Witness:
     """A training as planned; `steps` runs it. Raises NonFiniteStep as the watch does, under policy "stop".
 
-    `early` and `late` keep what the first and the last `compared` steps were scored on. `passes` counts those over the
-    batches, `inputs` are those of the first step and of the last.
+    `losses` are those of its steps, `late` keeps what the last `compared` of them were scored on. `passes` counts those
+    over the batches, `inputs` are those of the first step and of the last.
     """
 
     def __init__(self, plan: Plan, *, compared: int) -> None:
         self.plan = plan
         self.run: Run = plan.recipe.build()
-        self.early, self.late = (Baseline(self.run.loss_fn, compared * self.run.accumulate) for _ in range(2))
+        self.late = Baseline(self.run.loss_fn, compared * self.run.accumulate)
+        self.losses: list[float] = []
         self.passes = 0
         self.inputs: list[tuple[Any, ...]] = []
         self.growth_interval: int | None = None
         scaler = find_scaler(self.run.extra_state)
         if scaler is not None:
             self.growth_interval = scaler.get_growth_interval()
-        self._compared = compared
+        self.compared = compared
         self._alterations = Alterations(self.run.model)
         self._expected = _expected(self.run, plan.steps)
         self._number = self._updates = 0
@@ -112,9 +113,10 @@ class Witness:
             (self.run.step if self.run.step is not None else plain_step(self.run))(batches, gate)
         watch.end()
         discarded = watch.counters["skipped_by_scaler"] > counters["skipped_by_scaler"]
+        self.losses.append(sum(map(float, gate.losses)) / len(gate.losses) if gate.losses else math.nan)
         return Step(
             number=number,
-            loss=sum(map(float, gate.losses)) / len(gate.losses) if gate.losses else math.nan,
+            loss=self.losses[-1],
             rates=self._rates,
             expected=self._wanted,
             asked=watch.counters["unchecked"] == counters["unchecked"],
@@ -124,10 +126,8 @@ class Witness:
         )
 
     def _score(self, number: int, output: Any, target: Any) -> None:
-        with self._alterations.unseen():
-            if number < self._compared:
-                self.early.see(output, target)
-            if number >= self.plan.steps - self._compared:
+        if number >= self.plan.steps - self.compared:
+            with self._alterations.unseen():
                 self.late.see(output, target)
 
     def _see_update(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from brainbrr.data.prepare import DataError
 from brainbrr_debug.bisect import bisect
 from brainbrr_debug.cli import cli
 from brainbrr_debug.main import exit_code
@@ -126,6 +127,14 @@ def test_where_it_cannot_be_trained_nothing_is_proved_and_the_reason_is_said(tie
         "not proved: toy_subjects:TieSubject breaks down, and not over a numb"
     )
     assert "no recordings here" in found.repairs[0]["refused"]
+
+    class NoData(toy.TieSubject):
+        def batches(self, seed):
+            raise DataError("data/tusz: no folder edf/train")
+            yield
+
+    bare = prove_repairs(verdict, tie, NoData(), steps=STEPS)
+    assert bare.repairs[0]["refused"] == "not proved: data/tusz: no folder edf/train"
     late = prove_repairs(verdict, tie, toy.TieSubject(), steps=STEPS, deadline=0.0)
     assert late.repairs[0]["refused"] == f"not proved: the time was up after 1 of {STEPS} steps"
 
