@@ -82,7 +82,7 @@ class _Border:
 
 
 def _convert(module: torch.nn.Module, dtype: torch.dtype) -> None:
-    module._apply(lambda x: x.to(dtype) if x.is_floating_point() else x)
+    module._apply(lambda x: x.to(dtype) if x.is_floating_point() else x)  # type: ignore[no-untyped-call]
 
 
 def _follow(run: Run) -> None:
