@@ -18,7 +18,8 @@ _FOLDER = re.compile(r"(^|/)(configs?|configuration|settings)(/|\.py$)|_config\.
 _BASES = {"BaseModel", "BaseSettings", "NamedTuple", "Struct"}
 _DECORATORS = {"dataclass", "define", "frozen", "mutable", "attrs", "s", "pydantic_dataclass"}
 _CLASS_LEVEL = {"ClassVar", "PrivateAttr"}
-_INHERITED_FROM_OUTSIDE = {"TrainingArguments", "PretrainedConfig", "Protocol", "TypedDict"}
+_PLAIN = {"object", "Generic", "ABC", "Enum"}
+"""Bases that read no field: any other from outside the repository belongs to a library that may read them all."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -73,7 +74,7 @@ class ConfigClasses:
 
     def _config(self, file: PythonFile, node: ast.ClassDef) -> ConfigClass | None:
         above = self.above(node.name)
-        if not (_NAMED.search(node.name) or _FOLDER.search(file.path)) or above & _INHERITED_FROM_OUTSIDE:
+        if not (_NAMED.search(node.name) or _FOLDER.search(file.path)) or above - self.bases.keys() - _BASES - _PLAIN:
             return None
         declares = any(_decorates(d) for d in node.decorator_list) or bool(above & _BASES)
         if not declares:
