@@ -88,7 +88,7 @@ class Alterations:
         self._found.append((*caller(self._names), found.nonfinite, held))
 
 
-class _Whole(Operations):
+class _Whole(Operations):  # type: ignore[no-untyped-call]
     """Shows the count of replaced elements to `replaced`, too (0-d: 0 where a mask took finite ones, or left some)."""
 
     def __init__(self, see: See, replaced: Callable[[Tensor], None]) -> None:
