@@ -21,6 +21,7 @@ BROAD_EXCEPT_SEAMS = {
     "brainbrr_debug/main.py",  # CLI main: an internal error becomes exit code 3
     "brainbrr_debug/watch.py",  # hook callback: an observer that crashes is a finding
     "brainbrr_debug/jobs.py",  # a trial: whatever somebody else's program raises is its outcome
+    "brainbrr_debug/workers.py",  # an executor: what it says of a worker that it lost is an outcome
     "brainbrr_debug/origin.py",  # somebody else's step: raised again unless a non-finite value caused it
     "brainbrr_debug/tracing/reenactment.py",  # the same step, replayed
     "brainbrr_debug/triage/run.py",  # check runner: a check that crashes is a result
