@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from brainbrr_debug.sentence import CAUSES, component_name, listed, sample_name
+from brainbrr_debug.sentence import CAUSES, changes_of, component_name, listed, sample_name
 
 _KINDS = {"nan": "NaN", "inf": "infinite"}
 
@@ -41,17 +41,12 @@ def _why(verdict: Mapping[str, Any]) -> str:
     return f"because of {CAUSES[verdict['cause']]}"
 
 
-def best_repair(verdict: Mapping[str, Any]) -> str:
-    """The repair to try first: a proved one, else the one that changes least; "" where nothing heals."""
-    best = _best(verdict)
-    return "" if best is None else ", ".join(f"{key}={value}" for key, value in best["changes"].items())
-
-
-def _best(verdict: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def best_repair(verdict: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The repair to try first: a proved one, else the one that changes least; None where nothing heals."""
     healing = [repair for repair in verdict["repairs"] if repair["heals"] and not repair["hides"]]
     return next((repair for repair in healing if repair["proved"]), healing[0] if healing else None)
 
 
 def _repair(verdict: Mapping[str, Any]) -> str:
-    best = _best(verdict)
-    return "" if best is None else f"; {best_repair(verdict)} heals it{', proved' if best['proved'] else ''}"
+    best = best_repair(verdict)
+    return "" if best is None else f"; {changes_of(best)} heals it{', proved' if best['proved'] else ''}"

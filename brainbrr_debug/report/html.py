@@ -13,11 +13,10 @@ from brainbrr_debug.differences import differences
 from brainbrr_debug.quantities import EIGENGAP, GRADIENT_NORM, LOSS
 from brainbrr_debug.report.chart import chart
 from brainbrr_debug.report.elements import code, dim, document, folded, plain, section, table
-from brainbrr_debug.report.headline import headline
+from brainbrr_debug.report.headline import best_repair, headline
 from brainbrr_debug.report.heat import strip
 from brainbrr_debug.report.material import Material
 from brainbrr_debug.report.matrix_html import degenerate
-from brainbrr_debug.report.signal_plot import signal_plot
 from brainbrr_debug.report.spectrum_plot import STYLE
 from brainbrr_debug.report.verdict_html import answer, certificate, experiments, repairs
 
@@ -33,8 +32,7 @@ def page(material: Material) -> str:
     if latest is not None:
         body += answer(latest)
     body += _readings(material)
-    drawn = [f'<div class="wide">{signal_plot(signal)}</div>' for signal in material.signals]
-    body += [section("The signal", *drawn)] if drawn else []
+    body += _signals(material)
     if latest is not None:
         body += degenerate(latest) + experiments(latest) + repairs(latest)
     if material.certificate:
@@ -84,6 +82,14 @@ def _readings(material: Material) -> list[str]:
     ]
 
 
+def _signals(material: Material) -> list[str]:
+    if not material.signals:
+        return []
+    from brainbrr_debug.report.signal_plot import signal_plot  # needs NumPy and h5py, which nothing else here does
+
+    return [section("The signal", *(f'<div class="wide">{signal_plot(signal)}</div>' for signal in material.signals))]
+
+
 def _earlier(material: Material) -> list[str]:
     """All verdicts but the latest, the later ones first."""
     parts = [
@@ -130,10 +136,13 @@ def _elsewhere(material: Material) -> Iterator[Sequence[str]]:
 
 def _commands(material: Material) -> list[str]:
     """What to type in the run's folder; the training where it was typed."""
-    lines = [f"brainbrr-debug {verb} {shlex.quote(path)}" for path in material.captures for verb in VERBS]
     command = material.environment.get("command")
-    if command:
-        lines.insert(0, f"# the run itself: {shlex.join(map(str, command))}")
+    lines = [f"# the run itself: {shlex.join(map(str, command))}"] if command else []
+    lines += [f"brainbrr-debug {verb} {shlex.quote(path)}" for path in material.captures for verb in VERBS]
+    repair = best_repair(material.verdicts[-1]) if material.verdicts else None
+    if repair is not None:
+        turned = " ".join(f"--switch {shlex.quote(f'{name}={value}')}" for name, value in repair["changes"].items())
+        lines += [f"brainbrr-debug prove {shlex.quote(path)} {turned}" for path in material.captures[-1:]]
     text = "\n".join([*lines, "brainbrr-debug report ."])
     return [section("To repeat, in the run's folder", f"<pre>{escape(text)}</pre>")]
 

@@ -11,6 +11,7 @@ from brainbrr_debug.report.headline import best_repair, headline
 from brainbrr_debug.report.junit import junit
 from brainbrr_debug.report.material import Material
 from brainbrr_debug.report.sarif import sarif
+from brainbrr_debug.sentence import changes_of
 
 VERDICT = "bisect.verdict"
 
@@ -59,7 +60,7 @@ def _healthy(verdict: Mapping[str, Any]) -> bool:
 
 def _verdict(verdict: Mapping[str, Any]) -> dict[str, Any]:
     file, line = _place(verdict["origin"]["location"])
-    remedy = best_repair(verdict)
+    repair = best_repair(verdict)
     return {
         "check": VERDICT,
         "severity": "P0",
@@ -68,7 +69,7 @@ def _verdict(verdict: Mapping[str, Any]) -> dict[str, Any]:
         "where": verdict["component"] or "",
         "message": headline(verdict),
         "why": verdict["sentence"],
-        "remedy": f"least change that heals: {remedy}" if remedy else "",
+        "remedy": "" if repair is None else f"least change that heals: {changes_of(repair)}",
     }
 
 

@@ -286,9 +286,11 @@ def test_a_run_for_code_hosts_and_build_servers(run):
     assert json.loads(sarif_text(Material(name="empty")))["runs"][0]["results"] == []
 
 
-def test_the_commands_can_be_copied():
+def test_the_commands_can_be_copied(run):
+    assert "brainbrr-debug prove captures/000003.h5 --switch graph.gradient=detached\n" in page(gather(run))
     html = page(Material(name="x", captures=("captures/a b.h5",), environment={"command": ["train", "my config.yaml"]}))
     assert "brainbrr-debug replay &#x27;captures/a b.h5&#x27;" in html
+    assert "brainbrr-debug prove" not in html
     assert "# the run itself: train &#x27;my config.yaml&#x27;" in html
 
 
