@@ -242,13 +242,16 @@ class Kernel:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """Bytes of a training step of `batch_size` samples by what they are; `key` sets the batch size."""
+    """Bytes of a training step of `batch_size` samples by what they are; `key` sets the batch size.
+
+    `at_most`: measured with kernels that keep more than those that will run.
+    """
 
     key: str
     batch_size: int
     device: str
     bytes: Mapping[str, int]
-    notes: tuple[str, ...] = ()
+    at_most: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -186,8 +186,6 @@ def sanitisers(given: Given) -> Iterator[Finding]:
 def activations(given: Given) -> Iterator[Finding]:
     """Parameters, gradients, optimizer state and what the forward pass keeps, against the card or the memory here."""
     memory = given.memory
-    for note in memory.notes:
-        given.note(f"{ACTIVATIONS}: {note}")
     need = sum(memory.bytes.values())
     if memory.device == "cpu" and not given.machine.memory:
         raise NotApplicable("how much memory this machine has cannot be found out")
@@ -198,6 +196,8 @@ def activations(given: Given) -> Iterator[Finding]:
     else:
         have = round(given.setting(ACTIVATIONS, "card_gib") * GIB)
         what = f"a card of {have / GIB:.0f} GiB (there is none here; set {ACTIVATIONS}.card_gib)"
+    if need > have and memory.at_most:
+        raise NotApplicable(f"at most {need / GIB:.0f} GiB with the portable scan; the fused kernels keep less")
     if need > have:
         largest = max(memory.bytes, key=lambda name: memory.bytes[name])
         yield Finding(

@@ -76,4 +76,5 @@ def detector_memory(path: Path) -> Memory:
         "activations": found.activation_bytes,
     }
     device = "cpu" if config.experiment.device == "cpu" else "cuda"
-    return Memory(key="training.batch_size", batch_size=batch, device=device, bytes=parts, notes=found.notes)
+    fused = device == "cuda" and config.model.mamba.backend in ("auto", "mamba_ssm")
+    return Memory(key="training.batch_size", batch_size=batch, device=device, bytes=parts, at_most=fused)
