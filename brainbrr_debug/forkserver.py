@@ -102,7 +102,7 @@ def serve() -> None:
         importlib.import_module(name)
     _load(path)
     fork = multiprocessing.get_context("fork")
-    while select.select([control], [], [], IDLE_S)[0]:
+    while select.select([control], [], [], IDLE_S)[0] or multiprocessing.active_children():
         message, descriptors, _, _ = socket.recv_fds(control, 1, 1)
         if not message:
             return
