@@ -153,8 +153,9 @@ def test_a_failure_that_does_not_come_back_is_125(capture, capsys, fixed):
     assert "did not reproduce: it failed when it was captured, and 0 of 3 repeats failed" in out
 
 
-def test_under_git_bisect_the_repaired_commit_is_good(capture, capsys, fixed):
-    code, out, _ = command("replay", capture, "--git-bisect", capsys=capsys)
+def test_under_git_bisect_the_repaired_commit_is_good(capture, capsys):
+    repaired = ("--subject", "toy_subjects:RepairedSubject")
+    code, out, _ = command("replay", capture, "--git-bisect", *repaired, capsys=capsys)
     assert (code, out.splitlines()[0]) == (0, "replay     healthy 3/3")
 
 

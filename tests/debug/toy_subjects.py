@@ -107,6 +107,13 @@ class HealthySubject(TieSubject):
     silent_step = -1
 
 
+class RepairedSubject(TieSubject):
+    """The code as it is after the repair."""
+
+    def build(self, seed, switches):
+        return super().build(seed, {**switches, "graph.gradient": "detached"})
+
+
 class ConfiguredSubject(TieSubject):
     """The same, built from a captured configuration."""
 
