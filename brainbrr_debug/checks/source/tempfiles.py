@@ -15,6 +15,8 @@ _REMOVES = re.compile(
     r"(^|\.)(unlink|remove|rmtree|rmdir|removedirs|cleanup|delete|rename|replace|move|_cleanup\w*|clean_?up\w*)$"
 )
 
+_REMEMBERED = re.compile(r"(^|\.)set_(config|setting|option)$")
+"""What is written into somebody's settings is meant to stay."""
 _FLAG = re.compile(r"(delete|remove|clean)_?(up)?_?(te?mp|dir|files?|folder)")
 _CALLS_BACK = ("register", "finalize", "callback", "push", "partial")
 
@@ -91,7 +93,7 @@ def _removes(place: ast.AST) -> bool:
         if isinstance(node, ast.Call):
             called = dotted(node.func) or getattr(node.func, "attr", "")
             handed = [n for a in node.args for n in ast.walk(a)] if called.endswith(_CALLS_BACK) else []
-            if _REMOVES.search(called) or any(_REMOVES.search(dotted(n)) for n in handed):
+            if _REMOVES.search(called) or _REMEMBERED.search(called) or any(_REMOVES.search(dotted(n)) for n in handed):
                 return True
     return False
 
