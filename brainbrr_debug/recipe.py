@@ -28,22 +28,30 @@ BREAKDOWNS = (RuntimeError, TypeError, AttributeError, LookupError, ArithmeticEr
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """`subject` is the base, and `changes` are to be made to it; `config` holds both, as plain values."""
+    """What is trained, and which `changes` were made to it; `config` holds everything, as plain values.
+
+    Changes of a configuration are in the `subject` already, and `file` is where it begins; any other subject is
+    switched by them when it is built.
+    """
 
     subject: Subject
     name: str
     seed: int
     changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    file: Path | None = None
 
     def build(self) -> Run:
         """A fresh run."""
-        return self.subject.build(self.seed, dict(self.changes))
+        return self.subject.build(self.seed, {} if self.file is not None else dict(self.changes))
 
     def without(self, change: str) -> Recipe:
         """The same with all changes but one."""
         kept = {name: value for name, value in self.changes.items() if name != change}
-        return dataclasses.replace(self, changes=kept, config={})
+        if self.file is None:
+            return dataclasses.replace(self, changes=kept)
+        values = changed(read_config(self.file), kept)
+        return dataclasses.replace(self, changes=kept, config=values, subject=config_subject(values, self.file))
 
     @property
     def repeated_as(self) -> str:
@@ -53,12 +61,18 @@ class Recipe:
 
 def of_config(path: Path, sets: Sequence[str], switches: Sequence[str], seed: int | None) -> Recipe:
     """The detector's training that a configuration file describes. Raises UsageError, CannotRunHere without it."""
-    values = read_config(path)
-    subject = config_subject(values, path)
-    changes = {**assignments("--set", sets), **turned(subject, switches)}
+    changes = assignments("--set", sets)
+    values = changed(read_config(path), changes)
+    changes |= turned(config_subject(values, path), switches)
+    values = changed(values, changes)
     chosen = captured_value(values, "experiment.seed", 0) if seed is None else seed
     return Recipe(
-        subject=subject, name=CONFIG_SUBJECT, seed=int(chosen), changes=changes, config=changed(values, changes)
+        subject=config_subject(values, path),
+        name=CONFIG_SUBJECT,
+        seed=int(chosen),
+        changes=changes,
+        config=values,
+        file=path,
     )
 
 

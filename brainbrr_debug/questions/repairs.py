@@ -23,6 +23,7 @@ from brainbrr_debug.lead import Passing
 from brainbrr_debug.probes.alterations import Alterations
 from brainbrr_debug.questions.components import Components
 from brainbrr_debug.questions.switched_off import taken_away
+from brainbrr_debug.recipe import of_capture
 from brainbrr_debug.subject import Subject, plain_step
 from brainbrr_debug.tensors import leaves
 from brainbrr_debug.trial import Trial, Weights, caused_by_nonfinite, prepare
@@ -55,7 +56,7 @@ class Effect:
             "output": output,
             "gradient": gradient,
             "altered": _altered(content, subject, here),
-            "takes_away": taken_away(subject, content.seed, dict(self.switches)),
+            "takes_away": taken_away(of_capture(content, subject, dict(self.switches))),
         }
 
 

@@ -7,8 +7,7 @@ that is nothing but the switching off of what fails cannot pass: it avoids the f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from brainbrr_debug.capture import CaptureContent
 from brainbrr_debug.certificate import Criterion
@@ -18,7 +17,6 @@ from brainbrr_debug.questions.components import captured_value
 from brainbrr_debug.recipe import Recipe
 from brainbrr_debug.records import Outcome
 from brainbrr_debug.rng import preserved
-from brainbrr_debug.subject import Subject
 from brainbrr_debug.trial import Trial, captured_threads, observe
 from brainbrr_debug.witness import Plan, Witness
 
@@ -29,17 +27,16 @@ REQUIRED = "each feature that the changes switch off comes back, one at a time, 
 _NOTHING = (False, None, 0, "off", "none")
 
 
-def taken_away(subject: Subject, seed: int, changes: Mapping[str, Any]) -> dict[str, str]:
+def taken_away(recipe: Recipe) -> dict[str, str]:
     """The changes that switch a feature off, each with the module that the model loses by it."""
-    if not changes:
+    if not recipe.changes:
         return {}
-    known, found = subject.switches(), {}
+    known, found = recipe.subject.switches(), {}
     with preserved():
-        left = {name for name, _ in subject.build(seed, dict(changes)).model.named_modules()}
-        for name, value in changes.items():
+        left = {name for name, _ in recipe.build().model.named_modules()}
+        for name, value in recipe.changes.items():
             component = known[name].component if name in known else None
-            rest = {key: other for key, other in changes.items() if key != name}
-            whole = subject.build(seed, rest).model.named_modules()
+            whole = recipe.without(name).build().model.named_modules()
             lost = next((module for module, _ in whole if module not in left), None)
             if lost is not None:
                 found[name] = component or lost
@@ -51,7 +48,7 @@ def taken_away(subject: Subject, seed: int, changes: Mapping[str, Any]) -> dict[
 def returning(plan: Plan, content: CaptureContent | None, progress: Callable[[str], None]) -> Criterion:
     """Whether what the changes switch off comes back without a failure; the first that does not ends it."""
     recipe, steps = plan.recipe, min(SHORT, plan.steps)
-    off = taken_away(recipe.subject, recipe.seed, recipe.changes)
+    off = taken_away(recipe)
     if not off:
         measured = "not applicable: nothing was " + ("switched off" if recipe.changes else "changed")
         return Criterion(name=NAME, required=REQUIRED, passed=None, measured=measured)

@@ -86,3 +86,7 @@ def test_the_graph_that_was_switched_off_comes_back_once_the_gradient_is_safe(pl
     assert "model.graph.enabled=False takes graph away, and with it back the run fails: step 6" in certificate["reason"]
     _, certificate = command(place, "prove", "--steps", "60", sets=(off, "model.graph.pe_gradient=safe"))
     assert certificate["criteria"][0]["measured"] == "model.graph.enabled came back one at a time in 50 steps"
+    assert sorted(path.name for path in (place / "corpus").iterdir()) == [
+        "artefacts.json",
+        "edf",
+    ]  # the --set is heeded
