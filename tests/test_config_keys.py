@@ -34,6 +34,7 @@ from brainbrr.data.dataset import WindowBatch, WindowDataset
 from brainbrr.data.prepare import prepare, windows
 from brainbrr.data.preprocess import preprocess
 from brainbrr.data.synthetic import write_corpus
+from brainbrr.evaluation.document import document
 from brainbrr.evaluation.evaluate import evaluate
 from brainbrr.evaluation.postprocess import events_from_probabilities
 from brainbrr.models.inventory import activation_bytes
@@ -272,7 +273,7 @@ def evaluation(bench: Bench, config: Config) -> Any:
     setup = build_setup(config)
     setup.model.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
     report = evaluate(setup.model, open_cache(config.data.cache_dir, "dev").recordings, config, device="cpu")
-    return json.dumps(report.to_dict()), sizes
+    return json.dumps(document(report)), sizes
 
 
 def course(bench: Bench, config: Config) -> Any:

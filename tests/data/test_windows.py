@@ -24,6 +24,7 @@ def recording(n: int, events: list[tuple[float, float]] | None = None, gaps: lis
         path=Path("a.npy"),
         interpolated=(),
         clipped=(0.0,) * 19,
+        amplitudes_uv=(),
         nonfinite=(),
         gaps=tuple(Gap(start_s=s, stop_s=e) for s, e in gaps),
         notes=(),

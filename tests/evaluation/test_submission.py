@@ -72,7 +72,7 @@ def test_events_shorter_than_the_grid() -> None:
 
 
 def test_electrodes_by_position(monkeypatch: pytest.MonkeyPatch) -> None:
-    def by_position(recording: Recording) -> Montaged:
+    def by_position(recording: Recording, *, estimate: bool) -> Montaged:
         return Montaged(signal=recording.signal[: len(ELECTRODES)], interpolated=(), notes=())
 
     class Fifth(First):
