@@ -16,10 +16,12 @@ from torch import Tensor, nn
 
 from brainbrr_debug.probes.operations import Operations, See
 from brainbrr_debug.probes.replacement import caller
-from brainbrr_debug.probes.sanitisers import altered
+from brainbrr_debug.probes.sanitisers import SANITISERS, altered
 from brainbrr_debug.statistics import can_be_nonfinite
 
 _ATEN = torch.ops.aten
+_MASKING = (_ATEN.where, _ATEN.masked_fill, _ATEN.masked_fill_, _ATEN.index_put, _ATEN.index_put_)
+_LOOKED_AT = {*SANITISERS, *_MASKING}
 _ACTIVATIONS = (_ATEN.hardtanh, _ATEN.hardtanh_)
 
 
@@ -96,7 +98,10 @@ class _Whole(Operations):  # type: ignore[no-untyped-call]
         self._replaced = replaced
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        for x, mask in _masked(func, args):
+        packet = getattr(func, "overloadpacket", None)
+        if packet not in _LOOKED_AT and packet is not None and not any(map(_complex, args)):
+            return func(*args, **(kwargs or {}))  # nothing to see, nothing to put back: thousands of these a step
+        for x, mask in _masked(packet, args):
             if can_be_nonfinite(x) and (_in_backward() or (torch.is_grad_enabled() and x.requires_grad)):
                 bad = torch.isfinite(x.detach()).logical_not_()
                 exact = bad.eq(mask.reshape(mask.shape + (1,) * (x.dim() - mask.dim()))).all()
@@ -104,9 +109,8 @@ class _Whole(Operations):  # type: ignore[no-untyped-call]
         return super().__torch_dispatch__(func, types, args, kwargs)
 
 
-def _masked(func: Any, args: Any) -> Iterator[tuple[Tensor, Tensor]]:
+def _masked(packet: Any, args: Any) -> Iterator[tuple[Tensor, Tensor]]:
     """The tensors of which an operation replaces elements by a mask, each with the mask of those."""
-    packet = getattr(func, "overloadpacket", None)
     if packet is _ATEN.where and len(args) == 3:
         mask, *branches = args
         yield from ((x, m) for x, m in zip(branches, (~mask, mask), strict=True) if _covers(m, x))
@@ -119,6 +123,12 @@ def _masked(func: Any, args: Any) -> Iterator[tuple[Tensor, Tensor]]:
 def _covers(mask: Any, x: Any) -> bool:
     both = isinstance(mask, Tensor) and isinstance(x, Tensor) and mask.dtype is torch.bool
     return both and mask.shape == x.shape[: mask.dim()]
+
+
+def _complex(x: Any) -> bool:
+    if isinstance(x, (list, tuple)):
+        return any(map(_complex, x))
+    return isinstance(x, Tensor) and x.is_complex()
 
 
 def _in_backward() -> bool:

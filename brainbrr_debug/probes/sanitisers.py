@@ -17,7 +17,7 @@ _ATEN = torch.ops.aten
 _CLEANERS = (_ATEN.nan_to_num, _ATEN.nan_to_num_)
 _UPPER_ONLY = (_ATEN.clamp_max, _ATEN.clamp_max_)
 _CLAMPS = (_ATEN.clamp, _ATEN.clamp_, _ATEN.clamp_min, _ATEN.clamp_min_, _ATEN.hardtanh, _ATEN.hardtanh_, *_UPPER_ONLY)
-_SANITISERS = {*_CLEANERS, *_CLAMPS}
+SANITISERS = {*_CLEANERS, *_CLAMPS}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,7 @@ class Altered:
 
 def operand(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
     """What a sanitiser is about to work on, copied where it may write into it; None for any other operation."""
-    if func.overloadpacket not in _SANITISERS or not args or not isinstance(args[0], Tensor):
+    if func.overloadpacket not in SANITISERS or not args or not isinstance(args[0], Tensor):
         return None
     x = args[0].detach()
     if not (x.is_floating_point() or x.is_complex()) or not x.numel():
