@@ -208,13 +208,13 @@ def read_source(root: Path, exclude: Iterable[str] = ()) -> Source:
 
     Folders of environments, builds and other people's code are left out, and so are notebooks.
     """
-    with _without_collector():
+    with without_collector():
         return _read_source(root, tuple(exclude))
 
 
 @contextlib.contextmanager
-def _without_collector() -> Iterator[None]:
-    """A syntax tree is a million objects of which none is garbage: looking for some doubles the time."""
+def without_collector() -> Iterator[None]:
+    """Within, nothing looks for garbage: a syntax tree is a million objects of which none is."""
     enabled = gc.isenabled()
     gc.disable()
     try:
