@@ -16,7 +16,7 @@ from brainbrr_debug.capture import CaptureContent
 from brainbrr_debug.oracle import Harm, Indicator
 from brainbrr_debug.records import Outcome
 from brainbrr_debug.rerun import watched_step
-from brainbrr_debug.subject import Batch, Run, Subject, grouped, plain_step, set_rates
+from brainbrr_debug.subject import Batch, Run, Subject, grouped, set_rates, step_of
 from brainbrr_debug.tensors import copied
 from brainbrr_debug.trial import moved
 
@@ -62,7 +62,7 @@ class Course:
         run = source if self.seed is None else subject.build(self.seed, {})
         rates: list[float] = []
         answer: dict[str, Any] = {"failed": None, "reason": "", "steps": 0, "rates": rates, "exact": None}
-        step = run.step if run.step is not None else plain_step(run)
+        step = step_of(run)
         for number, batches in self._steps(source, content):
             if number == content.step:
                 answer["exact"] = _same(run, content)

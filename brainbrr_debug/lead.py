@@ -10,7 +10,7 @@ import torch
 
 from brainbrr_debug.records import to_json
 from brainbrr_debug.rng import RngState
-from brainbrr_debug.subject import Batch, Gate, Run, plain_step
+from brainbrr_debug.subject import Batch, Gate, Run, step_of
 from brainbrr_debug.tensors import copied
 
 
@@ -44,7 +44,7 @@ class LeadStep:
         """Repeat the step on `run`, which stands at its start, with its `micro_batches` as the run needs them."""
         self.rng.restore()
         set_options(run.optimizer, self.groups)
-        (run.step if run.step is not None else plain_step(run))(micro_batches, gate)
+        step_of(run)(micro_batches, gate)
 
 
 def options(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ import torch
 
 from brainbrr_debug.investigation import Diagnosis, investigate, not_reproduced, not_traced, without_proof
 from brainbrr_debug.records import Origin
-from brainbrr_debug.subject import Batch, Run, Step, plain_step
+from brainbrr_debug.subject import Batch, Run, Step, step_of
 from brainbrr_debug.tracing import foreign, harm
 from brainbrr_debug.tracing.births import tensors_in
 from brainbrr_debug.tracing.finiteness import kinds
@@ -73,7 +73,7 @@ def trace_step(
 
     Raises whatever the step raises, unless a non-finite value caused it.
     """
-    step = step_fn or run.step or plain_step(run)
+    step = step_fn or step_of(run)
     if strict is None:
         strict = not any(hasattr(thing, "get_scale") for thing in run.extra_state.values())
     start = Memento([run.model, run.optimizer, run.loss_fn, run.extra_state, micro_batches, step])

@@ -22,7 +22,7 @@ from brainbrr_debug.records import Outcome, Reading
 from brainbrr_debug.rerun import watched_step
 from brainbrr_debug.rng import preserved
 from brainbrr_debug.rundir import RunDir
-from brainbrr_debug.subject import Batch, Gate, Run, plain_step
+from brainbrr_debug.subject import Batch, Gate, Run, Step, step_of
 from brainbrr_debug.tensors import leaves
 from brainbrr_debug.watch import Watch
 
@@ -68,7 +68,7 @@ def rehearse(setting: Callable[[], Stage]) -> RehearsalFacts:
 def _trained(stage: Stage) -> tuple[list[Reading], list[Idle], list[Derived]]:
     run = stage.build("float32")
     derived = list(_derived(run, stage.batches[0]))
-    step = run.step if run.step is not None else plain_step(run)
+    step = step_of(run)
     idle = {name: True for name, p in run.model.named_parameters() if p.requires_grad}  # none has moved yet
     reached = dict.fromkeys(idle, False)
     with (
@@ -141,10 +141,10 @@ def _ordeals(stage: Stage) -> tuple[tuple[Ordeal, ...], tuple[Differentiated, ..
             run = stage.build(precision)
             inputs, target = stage.batches[0]
             batch = (tree_map(lambda x, make=make: make(x) if _is_signal(x) else x, inputs), target)
-            step = run.step if run.step is not None else plain_step(run)
+            step = step_of(run)
 
-            def play(gate: Gate, step: object = step, batch: Batch = batch) -> None:
-                step([batch], _NoUpdate(gate))  # type: ignore[operator]
+            def play(gate: Gate, step: Step = step, batch: Batch = batch) -> None:
+                step([batch], _NoUpdate(gate))
 
             observation = watched_step(run, [batch], play)
             judgement = harm(observation, outputs=True)

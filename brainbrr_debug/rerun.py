@@ -19,7 +19,7 @@ from brainbrr_debug.recorder import Recorder
 from brainbrr_debug.records import Finding, Outcome, Reading, Severity
 from brainbrr_debug.rng import RngState
 from brainbrr_debug.samples import batch_size
-from brainbrr_debug.subject import Batch, Gate, Run, Subject, grouped, plain_step, set_rates
+from brainbrr_debug.subject import Batch, Gate, Run, Subject, grouped, set_rates, step_of
 from brainbrr_debug.tensors import copied
 from brainbrr_debug.training_state import TrainingState, collect_state, load_state
 from brainbrr_debug.trial import caused_by_nonfinite, one_line
@@ -111,7 +111,7 @@ def state_copy(run: Run) -> TrainingState:
 
 
 def _do(run: Run, batches: tuple[Batch, ...]) -> Observation:
-    step = run.step if run.step is not None else plain_step(run)
+    step = step_of(run)
     return watched_step(run, batches, lambda gate: step(batches, gate))
 
 

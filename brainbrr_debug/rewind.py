@@ -24,7 +24,7 @@ from brainbrr_debug.quantities import LOSS
 from brainbrr_debug.records import Finding, Outcome, Reading, Severity
 from brainbrr_debug.rerun import identities_of, state_copy, watched_step
 from brainbrr_debug.rng import RngState, preserved
-from brainbrr_debug.subject import Batch, Run, Subject, grouped, plain_step, set_rates
+from brainbrr_debug.subject import Batch, Run, Subject, grouped, set_rates, step_of
 from brainbrr_debug.tensors import copied
 from brainbrr_debug.training_state import TrainingState
 from brainbrr_debug.trial import captured_threads, moved
@@ -123,7 +123,7 @@ def _steps(run: Run, way: range) -> Iterator[tuple[int, tuple[Batch, ...]]]:
 
 
 def _do(run: Run, batches: tuple[Batch, ...]) -> Observation:
-    step = run.step if run.step is not None else plain_step(run)
+    step = step_of(run)
     return watched_step(run, batches, lambda gate: step(batches, gate))
 
 

@@ -18,7 +18,7 @@ from brainbrr_debug.records import SCHEMA, to_json
 from brainbrr_debug.rng import RngState
 from brainbrr_debug.samples import batch_size
 from brainbrr_debug.spectral import THRESHOLD
-from brainbrr_debug.subject import Batch, Run, Subject, plain_step
+from brainbrr_debug.subject import Batch, Run, Subject, step_of
 from brainbrr_debug.target import named
 from brainbrr_debug.training_state import StateError
 from brainbrr_debug.trial import (
@@ -146,7 +146,7 @@ def measured(name: str, content: CaptureContent, subject: Subject) -> Spectrum:
 
 def _play(run: Run, batches: Sequence[Batch], gate: Any) -> None:
     """Marks on the stack where the step begins."""
-    (run.step if run.step is not None else plain_step(run))(batches, gate)
+    step_of(run)(batches, gate)
 
 
 class _Gate:

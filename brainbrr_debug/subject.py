@@ -139,6 +139,11 @@ def grouped(run: Run) -> Iterator[tuple[Batch, ...]]:
         yield group
 
 
+def step_of(run: Run) -> Step:
+    """The program's own step, or the plain one."""
+    return run.step if run.step is not None else plain_step(run)
+
+
 def plain_step(run: Run) -> Step:
     """The step of a program without one of its own: mean loss over the micro-batches, one update."""
 

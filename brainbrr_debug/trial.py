@@ -11,7 +11,7 @@ import dataclasses
 import importlib
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
@@ -24,7 +24,7 @@ from brainbrr_debug.observation import Observation
 from brainbrr_debug.precision import algorithms, autocasting, cast, lift
 from brainbrr_debug.recorder import Recorder
 from brainbrr_debug.samples import Sample, Span, batch_size, keep_samples, replace_spans
-from brainbrr_debug.subject import Batch, Run, Subject, SubjectError, load_subject, plain_step
+from brainbrr_debug.subject import Batch, Run, Subject, SubjectError, load_subject, step_of
 from brainbrr_debug.training_state import Restored
 
 Weights = Literal["before", "fresh", "after", "perturbed"]
@@ -128,12 +128,12 @@ def observe(content: CaptureContent, subject: Subject, trial: Trial) -> Observat
 def _observe(content: CaptureContent, subject: Subject, trial: Trial) -> Observation:
     run, batches, notes = prepare(content, subject, trial)
     if trial.weights == "after":
-        _step(run)(batches_of(content, Trial(device=trial.device, dtype=trial.dtype)), Passing())
+        step_of(run)(batches_of(content, Trial(device=trial.device, dtype=trial.dtype)), Passing())
     damaged = content.finding.evidence.get("state_nonfinite", ()) if trial.weights != "fresh" else ()
     with Recorder(run, [batch_size(batch) for batch in batches], damaged=damaged) as recorder:
         try:
             with autocasting(run, trial.autocast):
-                _step(run)(batches, recorder)
+                step_of(run)(batches, recorder)
         except (RuntimeError, ValueError, ArithmeticError) as error:
             if not caused_by_nonfinite(error):
                 raise
@@ -237,10 +237,6 @@ def _misfits(restored: Restored) -> tuple[str, ...]:
     if restored.unexpected:
         notes.append(f"{len(restored.unexpected)} captured weights without a place, first {restored.unexpected[0]}")
     return tuple(notes)
-
-
-def _step(run: Run) -> Callable[[Sequence[Batch], Any], None]:
-    return run.step if run.step is not None else plain_step(run)
 
 
 def one_line(error: BaseException) -> str:

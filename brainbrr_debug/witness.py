@@ -20,7 +20,7 @@ from brainbrr_debug.rundir import RunDir
 from brainbrr_debug.samples import batch_size
 from brainbrr_debug.scaling import find_scaler
 from brainbrr_debug.snapshot import Identities
-from brainbrr_debug.subject import Batch, Run, grouped, plain_step, set_rates
+from brainbrr_debug.subject import Batch, Run, grouped, set_rates, step_of
 from brainbrr_debug.tensors import copied
 from brainbrr_debug.watch import Watch
 
@@ -110,7 +110,7 @@ class Witness:
         updates, counters = self._updates, watch.counters
         gate = _Relay(watch, lambda output, target: self._score(number, output, target), [b[1] for b in batches])
         with self._alterations.watching():
-            (self.run.step if self.run.step is not None else plain_step(self.run))(batches, gate)
+            step_of(self.run)(batches, gate)
         watch.end()
         discarded = watch.counters["skipped_by_scaler"] > counters["skipped_by_scaler"]
         self.losses.append(sum(map(float, gate.losses)) / len(gate.losses) if gate.losses else math.nan)

@@ -24,7 +24,7 @@ from brainbrr_debug.probes.alterations import Alterations
 from brainbrr_debug.questions.components import Components
 from brainbrr_debug.questions.switched_off import taken_away
 from brainbrr_debug.recipe import of_capture
-from brainbrr_debug.subject import Subject, plain_step
+from brainbrr_debug.subject import Subject, step_of
 from brainbrr_debug.tensors import leaves
 from brainbrr_debug.trial import Trial, Weights, caused_by_nonfinite, prepare
 from brainbrr_debug.trials import Skipped, Trials
@@ -191,7 +191,7 @@ def _healthy(
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     run, batches, _ = prepare(content, subject, Trial(switches=switches, healthy_batch=True))
     look = _Look(run.model)
-    (run.step if run.step is not None else plain_step(run))(batches, look)
+    step_of(run)(batches, look)
     return look.outputs, look.gradients_
 
 
@@ -212,7 +212,7 @@ def _altered(content: CaptureContent, subject: Subject, trial: Trial) -> int:
     seen = Alterations(run.model)
     try:
         with seen.watching():
-            (run.step if run.step is not None else plain_step(run))(batches, Passing())
+            step_of(run)(batches, Passing())
     except (RuntimeError, ValueError, ArithmeticError) as error:
         if not caused_by_nonfinite(error):
             raise

@@ -21,7 +21,7 @@ from brainbrr_debug.probes.ledger import Ledger
 from brainbrr_debug.quantities import LOSS_SITE, OPTIMIZER_SITE
 from brainbrr_debug.records import from_json, to_json
 from brainbrr_debug.statistics import finiteness
-from brainbrr_debug.subject import Run, Subject, plain_step
+from brainbrr_debug.subject import Run, Subject, step_of
 from brainbrr_debug.tensors import copied
 from brainbrr_debug.trial import Trial, caused_by_nonfinite, prepare
 from brainbrr_debug.trials import Skipped, Trials
@@ -111,7 +111,7 @@ class _NoUpdate:
 def _quietly(run: Run, batches: Any) -> _NoUpdate:
     """Do the step; an exception that a non-finite value caused ends it."""
     gate = _NoUpdate()
-    step = run.step if run.step is not None else plain_step(run)
+    step = step_of(run)
     try:
         step(batches, gate)
     except (RuntimeError, ValueError, ArithmeticError) as error:
