@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -17,9 +17,6 @@ from brainbrr_debug.main import emit, refuse_to_overwrite, result_options, wrote
 from brainbrr_debug.options import GIT, QUIET, SEED, SETS, STEPS, SUBJECT, teller
 from brainbrr_debug.prove_command import prove
 from brainbrr_debug.triage.command import triage
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

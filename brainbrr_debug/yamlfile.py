@@ -30,10 +30,11 @@ def read_yaml(path: Path) -> YamlFile:
     data = path.read_bytes()
     try:
         text = data.decode("utf-8")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
         lines: dict[str, int] = {}
         _note_lines(node, "", lines, 0)
-        return YamlFile(values=yaml.safe_load(text), lines=lines)
+        return YamlFile(values=None if node is None else loader.construct_document(node), lines=lines)
     except UnicodeDecodeError:
         return YamlFile(values=None, lines={}, error="not UTF-8 text")
     except yaml.MarkedYAMLError as error:

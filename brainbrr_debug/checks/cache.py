@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from brainbrr_debug.checks.registry import Given, NotApplicable, check
-from brainbrr_debug.facts import CachedItem
 from brainbrr_debug.records import Finding, Severity
+
+if TYPE_CHECKING:
+    from brainbrr_debug.facts import CachedItem
 
 LABELS = "cache.labels"
 STALE = "cache.stale"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from brainbrr_debug.checkpoint import PARTS, CheckpointFacts
 from brainbrr_debug.checks.registry import Given, NotApplicable, check
 from brainbrr_debug.records import Finding, Severity
+
+if TYPE_CHECKING:
+    from brainbrr_debug.checkpoint import CheckpointFacts
 
 UNREADABLE = "checkpoint.unreadable"
 UNSAFE = "checkpoint.unsafe"
@@ -99,6 +101,8 @@ def finite(given: Given) -> Iterator[Finding]:
 @check(COMPLETE, Severity.P1, needs="checkpoint", summary="a checkpoint that a run cannot go on from as it was")
 def complete(given: Given) -> Iterator[Finding]:
     """Optimizer, scheduler, random state and position; the loss scaler where the precision needs one."""
+    from brainbrr_debug.checkpoint import PARTS
+
     facts = _content(given)
     if facts.weights_only or ("optimizer" not in facts.parts and "position" not in facts.parts):
         raise NotApplicable("it holds weights to use, and no run to go on with")

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from importlib import metadata
 from typing import Any
 
 from brainbrr_debug.checks.config import at
 from brainbrr_debug.checks.registry import Given, NotApplicable, check
-from brainbrr_debug.machine import existing, filesystem_of, importable
 from brainbrr_debug.records import Finding, Severity
 from brainbrr_debug.triage.shipped import shipped
 from brainbrr_debug.yamlfile import read_yaml
@@ -78,6 +76,8 @@ def known_bad(given: Given) -> Iterator[Finding]:
 
 
 def _installed(given: Given, package: str) -> str | None:
+    from importlib import metadata
+
     if "machine" in given.known:
         return None  # another machine than this one
     try:
@@ -91,6 +91,8 @@ def _installed(given: Given, package: str) -> str | None:
 )
 def feature_deps(given: Given) -> Iterator[Finding]:
     """Every package that a key of the configuration calls for can be found."""
+    from brainbrr_debug.machine import importable
+
     for feature in given.for_here.features:
         if not importable(feature.module):
             yield Finding(
@@ -131,6 +133,8 @@ def fallbacks(given: Given) -> Iterator[Finding]:
 @check(DISK, Severity.P2, needs=("config", "environment"), summary="too little room where a run writes")
 def disk_space(given: Given) -> Iterator[Finding]:
     """Free bytes where the run writes against what it needs."""
+    from brainbrr_debug.machine import existing
+
     for place in given.for_here.places:
         needed = max(place.needs, given.setting(DISK, "min_free_gib") * GIB)
         free = shutil.disk_usage(existing(place.path)).free
@@ -148,6 +152,8 @@ def disk_space(given: Given) -> Iterator[Finding]:
 @check(FILESYSTEM, Severity.P2, needs=("config", "environment"), summary="memory-mapped files on a network's disk")
 def filesystem(given: Given) -> Iterator[Finding]:
     """The kind of file system under every folder that is memory-mapped."""
+    from brainbrr_debug.machine import filesystem_of
+
     unsafe, known = given.setting(FILESYSTEM, "unsafe"), given.known.get("filesystems", {})
     for place in given.for_here.places:
         kind = known.get(place.path) or filesystem_of(place.path) if place.mapped else None

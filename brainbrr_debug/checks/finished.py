@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from brainbrr_debug.checks import conditioning, constant, growth, masking, run, updates
 from brainbrr_debug.checks.indicators import indications
 from brainbrr_debug.checks.registry import Given, NotApplicable, check
 from brainbrr_debug.checks.steps import by_step
 from brainbrr_debug.records import Finding, Reading, Severity
-from brainbrr_debug.rundir import RunDir
+
+if TYPE_CHECKING:
+    from brainbrr_debug.rundir import RunDir
 
 METRIC = "run.early_stop_metric"
 

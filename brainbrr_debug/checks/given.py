@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-import statistics
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -54,11 +53,16 @@ class Given:
     known: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     notes: list[str] = dataclasses.field(default_factory=list)
 
+    @property
+    def only_source(self) -> bool:
+        """Whether a repository was given and nothing else: then nothing is run, and the machine does not matter."""
+        others = (self.config, self.cache, self.checkpoint, self.run, self.smoke, self.subject)
+        return self.source is not None and not any(others)
+
     def lacks(self, need: Need) -> str | None:
         """Why a check with this need cannot run; None when it can."""
         if need == "environment":
-            others = (self.config, self.cache, self.checkpoint, self.run, self.smoke, self.subject)
-            return "only --source was given" if self.source is not None and not any(others) else None
+            return "only --source was given" if self.only_source else None
         if need == "model":
             return None if self.config is not None or self.subject is not None else "no --config or --subject was given"
         return f"no --{need} was given" if getattr(self, need) is None else None
@@ -118,6 +122,8 @@ class Given:
     @functools.cached_property
     def step_seconds(self) -> float | None:
         """The median length of a step of the run, s; None without a run that shows it."""
+        import statistics
+
         from brainbrr_debug.rundir import RunDir
 
         if self.run is None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from brainbrr_debug.checks.config import at
 from brainbrr_debug.checks.registry import Given, check
-from brainbrr_debug.facts import Schedule
 from brainbrr_debug.records import Finding, Severity
+
+if TYPE_CHECKING:
+    from brainbrr_debug.facts import Schedule
 
 WARMUP = "config.warmup"
 CORNERS = "config.loss_corners"

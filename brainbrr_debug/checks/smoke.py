@@ -6,11 +6,14 @@ import itertools
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from brainbrr_debug.checks.config import UNREAD
 from brainbrr_debug.checks.registry import Given, NotApplicable, check
-from brainbrr_debug.facts import Growing, SmokeFacts
 from brainbrr_debug.records import Finding, Severity
+
+if TYPE_CHECKING:
+    from brainbrr_debug.facts import Growing, SmokeFacts
 
 GROWTH = "memory.eval_growth"
 TEMPORARY = "run.tempfiles"

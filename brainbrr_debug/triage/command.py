@@ -83,7 +83,6 @@ def triage(
 def _given(paths: Mapping[str, Any]) -> Given:
     """What the options name. Raises UsageError for a path that is not there, or of another kind."""
     from brainbrr_debug.checks.given import Given
-    from brainbrr_debug.rundir import RunDir
 
     for name, folder in {"config": False, "checkpoint": False, "cache": True, "source": True}.items():
         path = paths[name]
@@ -91,6 +90,8 @@ def _given(paths: Mapping[str, Any]) -> Given:
             found = "another kind of thing" if path.exists() else "nothing"
             raise UsageError(f"--{name} {path}: found {found}; expected a {'folder' if folder else 'file'}")
     if paths["run"] is not None:
+        from brainbrr_debug.rundir import RunDir
+
         RunDir.open(paths["run"])
     return Given(**{name: paths[name] for name in GIVEN})
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import metadata
 from typing import Any
 
 from brainbrr_debug.checks.registry import CHECKS
@@ -37,6 +36,8 @@ def document(found: Triage) -> dict[str, Any]:
 
 def sarif_text(found: Triage) -> str:
     """For code hosts and editors."""
+    from importlib import metadata
+
     from brainbrr_debug.report.sarif import sarif
 
     log = sarif(

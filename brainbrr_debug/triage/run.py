@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import fnmatch
 import time
@@ -9,6 +10,7 @@ import traceback
 from collections.abc import Iterable, Mapping, Sequence
 
 from brainbrr_debug.checks.registry import CHECKS, Check, Given, Look, NotApplicable, load
+from brainbrr_debug.checks.source.index import without_collector
 from brainbrr_debug.errors import UsageError
 from brainbrr_debug.records import Finding, Severity
 from brainbrr_debug.triage.baseline import Baseline
@@ -52,8 +54,13 @@ class Triage:
 
 def triage(given: Given, checklist: Checklist, wanted: Sequence[str], baseline: Baseline) -> Triage:
     """Run the checks `wanted` over what is `given`, with the thresholds and severities of the checklist."""
-    began = time.monotonic()
     given = dataclasses.replace(given, settings=checklist.settings)
+    with without_collector() if given.only_source else contextlib.nullcontext():
+        return _triage(given, checklist, wanted, baseline)
+
+
+def _triage(given: Given, checklist: Checklist, wanted: Sequence[str], baseline: Baseline) -> Triage:
+    began = time.monotonic()
     found: list[Finding] = []
     crashes: list[Crash] = []
     ran: list[str] = []

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterable
 
 from brainbrr_debug.checks.source.command_line import HELP, Argument, Command, Option
-from brainbrr_debug.checks.source.index import Function, PythonFile, Source, constant, dotted, keyword
+from brainbrr_debug.checks.source.index import Function, PythonFile, Source, children, constant, dotted, keyword, walk
 
 _FLAGS = {"store_true", "store_false", "store_const", "append_const", "count", "help", "version"}
 _DEEPEST = 6
@@ -81,9 +81,9 @@ class _Run:
 
     def _expressions(self, statement: ast.stmt) -> None:
         """The calls of a simple statement or of the head of a compound one, outermost first."""
-        heads = [c for c in ast.iter_child_nodes(statement) if isinstance(c, (ast.expr, ast.withitem))]
+        heads = [c for c in children(statement) if isinstance(c, (ast.expr, ast.withitem))]
         for head in heads:
-            for node in ast.walk(head):
+            for node in walk(head):
                 if isinstance(node, ast.Call):
                     self.command(node)
                     break

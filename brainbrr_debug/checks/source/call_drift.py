@@ -6,10 +6,10 @@ import ast
 import dataclasses
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from brainbrr_debug.checks.source.found import found
-from brainbrr_debug.checks.source.index import Function, PythonFile, Source, module_name
+from brainbrr_debug.checks.source.index import Function, PythonFile, Source
 from brainbrr_debug.records import Finding, Severity
 
 ID = "source.call_drift"
@@ -37,10 +37,13 @@ def call_drift(source: Source) -> Iterable[Finding]:
     Only functions and classes of the repository itself, told by where the name is imported from.
     """
     defined = _definitions(source)
+    by_last: dict[str, list[str]] = defaultdict(list)
+    for name in defined:
+        by_last[name.rpartition(".")[2]].append(name)
     sites: dict[str, list[_Site]] = defaultdict(list)
     for file in source.core:
         for call in file.of(ast.Call):
-            target = _target(file, call, defined)
+            target = _target(file, call, by_last)
             if target and not any(k.arg is None for k in call.keywords) and not _starred(call):
                 sites[target].append(_Site(file=file, call=call))
     for target, calls in sites.items():
@@ -64,7 +67,7 @@ def _definitions(source: Source) -> Mapping[str, list[_Optional]]:
             else:
                 continue
             if optional:
-                found_here[f"{module_name(file.path)}.{node.name}"] = optional
+                found_here[f"{file.module}.{node.name}"] = optional
     return found_here
 
 
@@ -82,14 +85,18 @@ def _optional(function: Function, *, method: bool) -> list[_Optional]:
     return [n for n in names if _SHARED.search(n.name)]
 
 
-def _target(file: PythonFile, call: ast.Call, defined: Mapping[str, object]) -> str:
-    """The definition that a call reaches: by its import, through a package that passes it on, or in the same file."""
+def _target(file: PythonFile, call: ast.Call, defined: Mapping[str, Sequence[str]]) -> str:
+    """The definition that a call reaches: by its import, through a package that passes it on, or in the same file.
+
+    `defined`: the dotted names of definitions, by their last part.
+    """
     name = file.name(call.func)
-    here = f"{module_name(file.path)}.{name}"
-    if name in defined or here in defined:
-        return name if name in defined else here
     package, _, last = name.rpartition(".")
-    passed_on = [d for d in defined if package and d.startswith(package + ".") and d.endswith("." + last)]
+    candidates = defined.get(last, ())
+    for exact in (name, f"{file.module}.{name}") if candidates else ():
+        if exact in candidates:
+            return exact
+    passed_on = [d for d in candidates if package and d.startswith(package + ".")]
     return passed_on[0] if len(passed_on) == 1 else ""
 
 

@@ -8,7 +8,15 @@ from collections.abc import Iterator
 
 from brainbrr_debug.checks.source.click_parameters import add_parameter
 from brainbrr_debug.checks.source.command_line import HELP, Command, Option
-from brainbrr_debug.checks.source.index import Function, PythonFile, Source, constant, dotted, keyword, module_name
+from brainbrr_debug.checks.source.index import (
+    Function,
+    PythonFile,
+    Source,
+    constant,
+    dotted,
+    keyword,
+    walk,
+)
 from brainbrr_debug.checks.source.typer_cli import typer_parameters
 
 _CLICK = re.compile(r"^(rich_click|asyncclick|click|cloup)\.")
@@ -48,7 +56,7 @@ class ClickCommands:
 
     def _name(self, file: PythonFile, node: ast.expr) -> str:
         imported = dotted(node).partition(".")[0] in file.imports
-        return file.name(node) if imported else f"{module_name(file.path)}.{file.name(node)}"
+        return file.name(node) if imported else f"{file.module}.{file.name(node)}"
 
     def _applications(self, file: PythonFile) -> None:
         """`app = typer.Typer()`, `cli = click.Group()`, at the level of the module."""
@@ -56,7 +64,7 @@ class ClickCommands:
             if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Call):
                 kind = file.name(statement.value.func)
                 if kind in ("typer.Typer", "click.Group"):
-                    name = f"{module_name(file.path)}.{dotted(statement.targets[0])}"
+                    name = f"{file.module}.{dotted(statement.targets[0])}"
                     made = Command(file=file.path, line=statement.lineno, options=[HELP])
                     made.name = _own_name(statement.value) or ""
                     if kind == "typer.Typer":
@@ -91,7 +99,7 @@ class ClickCommands:
         else:
             for decorator in function.decorator_list:
                 self._parameter(file, decorator, made)
-        self._commands.setdefault(f"{module_name(file.path)}.{function.name}", made)
+        self._commands.setdefault(f"{file.module}.{function.name}", made)
         if self.named(owner) is not None:
             self._members.append((owner, made))
 
@@ -117,7 +125,7 @@ class ClickCommands:
         if module is None or (statement := _definition(module, last)) is None:
             made.open = True
             return
-        calls = [n for n in ast.walk(statement) if isinstance(n, ast.Call) and _CLICK.match(module.name(n.func))]
+        calls = [n for n in walk(statement) if isinstance(n, ast.Call) and _CLICK.match(module.name(n.func))]
         parameters = [c for c in calls if module.name(c.func).endswith((".option", ".argument"))]
         for call in parameters:
             add_parameter(made, call, is_option=module.name(call.func).endswith(".option"))

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from brainbrr_debug.checks.source.config_classes import ConfigClass, ConfigClasses
-from brainbrr_debug.checks.source.index import PythonFile, Source, constant, dotted
+from brainbrr_debug.checks.source.index import PythonFile, Source, constant, dotted, walk
 
 _METHODS = {"model_dump", "dict", "to_dict", "as_dict", "asdict", "_asdict", "__dict__", "__dataclass_fields__"}
 _METHODS |= {"__annotations__", "model_fields", "__fields__", "__attrs_attrs__"}
@@ -71,20 +71,14 @@ class Reads:
         for node in file.of(ast.Call):
             name = dotted(node.func).rpartition(".")[2] or getattr(node.func, "attr", "")
             if name == "getattr" and len(node.args) > 1 and constant(node.args[1]) is None:
-                self._read_whole(file, node.args[0], spread=False)
+                self._read_whole(file, node.args[0])
             into_self = name == "setattr" and len(node.args) > 1 and dotted(node.args[0]) == "self"
             self.copied |= into_self and constant(node.args[1]) is None
-            spread = [k.value for k in node.keywords if k.arg is None]
-            spread += [a.value for a in node.args if isinstance(a, ast.Starred)]
-            for value in spread:
-                for whole in _taken_whole(file, value):
-                    self._read_whole(file, whole, spread=True)
-        iterated = [loop.iter for loop in file.of(ast.For)] + [part.iter for part in file.of(ast.comprehension)]
-        for value in iterated:
-            for whole in _taken_whole(file, value):
-                self._read_whole(file, whole, spread=False)
+        for taker, whole in _takers(file):
+            if any(_spread_or_iterated(file, node) for node in (taker, *_names_for(file, taker))):
+                self._read_whole(file, whole)
 
-    def _read_whole(self, file: PythonFile, value: ast.expr, *, spread: bool) -> None:
+    def _read_whole(self, file: PythonFile, value: ast.expr) -> None:
         """Every field of what `value` may be is read: of its class where known, else of each the file speaks of."""
         name = dotted(value)
         last = name.rpartition(".")[2]
@@ -115,22 +109,39 @@ def _reads_by_name(file: PythonFile, node: ast.Constant) -> bool:
     )
 
 
-def _taken_whole(file: PythonFile, value: ast.expr) -> Iterator[ast.expr]:
-    """The objects whose fields `value` holds all of: `asdict(x)`, `x.model_dump()`, `x.__dict__`, also by a name."""
-    for node in [value, *_assigned(file, value)]:
-        for inner in ast.walk(node):
-            if isinstance(inner, ast.Attribute) and inner.attr in _METHODS:
-                yield inner.value
-            elif isinstance(inner, ast.Call) and dotted(inner.func).rpartition(".")[2] in _FUNCTIONS and inner.args:
-                yield inner.args[0]
+def _takers(file: PythonFile) -> Iterator[tuple[ast.expr, ast.expr]]:
+    """What holds every field of an object, and that object: `asdict(x)`, `x.model_dump()`, `x.__dict__`."""
+    for node in file.of(ast.Attribute):
+        if node.attr in _METHODS:
+            yield node, node.value
+    for call in file.of(ast.Call):
+        if call.args and dotted(call.func).rpartition(".")[2] in _FUNCTIONS:
+            yield call, call.args[0]
 
 
-def _assigned(file: PythonFile, value: ast.expr) -> Iterator[ast.expr]:
-    function = file.function_of(value)
-    for node in ast.walk(value):
-        for assigned in file.assigned.get(node.id, ()) if isinstance(node, ast.Name) else ():
-            if file.function_of(assigned) is function:
-                yield assigned
+def _names_for(file: PythonFile, node: ast.expr) -> Iterator[ast.Name]:
+    """Where the function says a name that it has assigned `node`, or something made of it."""
+    function = file.function_of(node)
+    for around in file.ancestors(node):
+        if isinstance(around, ast.Assign):
+            names = {target.id for target in around.targets if isinstance(target, ast.Name)}
+            yield from (n for n in file.of(ast.Name) if n.id in names and file.function_of(n) is function)
+
+
+def _spread_or_iterated(file: PythonFile, node: ast.expr) -> bool:
+    """Whether it stands behind `*` or `**` in a call, or in what a loop or comprehension runs over."""
+    inner: ast.AST = node
+    for around in file.ancestors(node):
+        if isinstance(around, ast.keyword) and around.arg is None:
+            return True
+        if isinstance(around, ast.Call) and isinstance(inner, ast.Starred):
+            return True
+        if isinstance(around, (ast.For, ast.comprehension)) and around.iter is inner:
+            return True
+        if isinstance(around, ast.stmt):
+            return False
+        inner = around
+    return False
 
 
 def _class_of_name(file: PythonFile, at: ast.expr, name: str) -> set[str]:
@@ -142,7 +153,7 @@ def _class_of_name(file: PythonFile, at: ast.expr, name: str) -> set[str]:
         for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs):
             if argument.arg == name and argument.annotation is not None:
                 found |= set(re.findall(r"\w+", ast.unparse(argument.annotation)))
-    for node in ast.walk(function or file.tree):
+    for node in walk(function or file.tree):
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and name in map(dotted, node.targets):
             found |= set(dotted(node.value.func).split("."))
     return found

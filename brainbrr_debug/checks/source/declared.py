@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from brainbrr_debug.checks.source.index import PythonFile, Source, TextFile, constant, keyword
+from brainbrr_debug.checks.source.index import PythonFile, Source, TextFile, constant, keyword, walk
 from brainbrr_debug.triage.shipped import shipped
 
 _NAME = re.compile(r"^\s*[\"']?([A-Za-z0-9][\w.-]*)\s*(\[[^\]]*\])?\s*($|[<>=!~;@,\"'(#\s])")
@@ -135,11 +135,11 @@ def _of_setup(file: PythonFile) -> Iterator[Declared]:
 
 
 def _spelled(file: PythonFile, node: ast.expr) -> list[str]:
-    names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+    names = {n.id for n in walk(node) if isinstance(n, ast.Name)}
     assigned = [
         a.value for a in file.of(ast.Assign) if any(isinstance(t, ast.Name) and t.id in names for t in a.targets)
     ]
-    return [v for root in (node, *assigned) for n in ast.walk(root) if isinstance(v := constant(n), str)]
+    return [v for root in (node, *assigned) for n in walk(root) if isinstance(v := constant(n), str)]
 
 
 def _mapping(value: object) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 from brainbrr_debug.checks.source.found import found
 from brainbrr_debug.checks.source.index import Function, PythonFile, Source, constant, keyword
@@ -24,17 +24,22 @@ def docs_numbers(source: Source) -> Iterable[Finding]:
         for function in file.functions:
             owner = file.class_of(function) if function.name == "__init__" else None
             for documented in (function, owner):
-                yield from _compare(file, documented, _parameters(function))
+                yield from _compare(file, documented, function)
         for node in file.of(ast.ClassDef):
-            yield from _compare(file, node, _fields(node))
+            yield from _compare(file, node, node)
         for call in file.of(ast.Call):
             yield from _help(file, call)
 
 
 def _compare(
-    file: PythonFile, documented: Function | ast.ClassDef | None, defaults: Mapping[str, object]
+    file: PythonFile, documented: Function | ast.ClassDef | None, owner: Function | ast.ClassDef
 ) -> Iterator[Finding]:
-    for name, said, line in _documented(documented):
+    """What the text of `documented` says about the defaults of `owner`."""
+    entries = list(_documented(documented))
+    if not entries:
+        return
+    defaults = _fields(owner) if isinstance(owner, ast.ClassDef) else _parameters(owner)
+    for name, said, line in entries:
         if name in defaults and not _same(said, defaults[name]):
             yield _finding(file, line, name, said, defaults[name])
 
@@ -42,7 +47,7 @@ def _compare(
 def _documented(node: Function | ast.ClassDef | None) -> Iterator[tuple[str, str, int]]:
     """Parameter, documented default and line, from a documentation string: the last parameter named above it."""
     text = ast.get_docstring(node, clean=False) if node is not None else None
-    if node is None or text is None:
+    if node is None or text is None or not _DEFAULT.search(text):
         return
     first = node.body[0].lineno
     name, given = "", False

@@ -50,7 +50,7 @@ def docs_paths(source: Source) -> Iterable[Finding]:
 
 def _locations(source: Source) -> Iterator[Location]:
     for file in source.core:
-        for name, value in _named_values(file):
+        for name, value in _named_values(file) if "cache" in file.text.lower() else ():
             if _CACHE_NAME.search(name) and not _TOOLS.search(name):
                 parts = _parts(value)
                 tail = parts[max((i + 1 for i, p in enumerate(parts) if p is None), default=0) :]

@@ -17,7 +17,7 @@ def env_at_import(source: Source) -> Iterable[Finding]:
     """Reads of `os.environ` at the level of a module or class, or in a default, of a module that others import."""
     imported = _imported(source)
     for file in source.core:
-        if file not in imported:
+        if file not in imported or "env" not in file.text:
             continue
         reads: list[ast.Call | ast.Subscript] = [*file.of(ast.Call), *file.of(ast.Subscript)]
         for node in reads:

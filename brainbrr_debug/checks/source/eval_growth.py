@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from brainbrr_debug.checks.source.found import found
-from brainbrr_debug.checks.source.index import PythonFile, Source, dotted, within
+from brainbrr_debug.checks.source.index import PythonFile, Source, dotted, walk, within
 from brainbrr_debug.checks.source.volumes import Volumes
 from brainbrr_debug.records import Finding, Severity
 
@@ -115,7 +115,7 @@ def _used_whole(file: PythonFile, loop: Loop, kept: str) -> str:
     place: ast.AST | None = file.function_of(loop)
     if kept.startswith("self."):
         place = file.class_of(loop)
-    for node in ast.walk(place or file.tree):
+    for node in walk(place or file.tree):
         if isinstance(node, ast.Call) and any(
             kept in _names(a) for a in (*node.args, *(k.value for k in node.keywords))
         ):

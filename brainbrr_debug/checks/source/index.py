@@ -54,27 +54,26 @@ class PythonFile(TextFile):
 
     @cached_property
     def _walked(self) -> tuple[dict[type[ast.AST], list[ast.AST]], dict[ast.AST, ast.AST]]:
-        nodes: dict[type[ast.AST], list[ast.AST]] = defaultdict(list)
+        nodes: dict[type[ast.AST], list[ast.AST]] = {kind: [] for kind in _FIELDS}
         parents: dict[ast.AST, ast.AST] = {}
         nodes[ast.Module].append(self.tree)
         stack: list[ast.AST] = [self.tree]
-        while stack:
+        while stack:  # `children` written out: this loop sees every node of a repository
             node = stack.pop()
             for name in _FIELDS[type(node)]:
                 value = getattr(node, name)
                 for child in value if type(value) is list else (value,):
-                    if not isinstance(child, ast.AST):
-                        continue
-                    kind = type(child)
-                    nodes[kind].append(child)
-                    parents[child] = node
-                    if _FIELDS[kind]:
-                        stack.append(child)
+                    inner = _FIELDS.get(type(child))
+                    if inner is not None:
+                        nodes[type(child)].append(child)
+                        parents[child] = node
+                        if inner:
+                            stack.append(child)
         return nodes, parents
 
     def of(self, kind: type[Node]) -> Sequence[Node]:
         """Every node of exactly this type, in no particular order."""
-        return self._walked[0].get(kind, [])  # type: ignore[return-value]
+        return self._walked[0][kind]  # type: ignore[return-value]
 
     @property
     def functions(self) -> list[Function]:
@@ -112,10 +111,18 @@ class PythonFile(TextFile):
         return values
 
     @cached_property
+    def module(self) -> str:
+        """The dotted name under which it would be imported: "src/a/b/__init__.py" is "a.b"."""
+        parts = self.path.removesuffix(".py").split("/")
+        if parts[0] in ("src", "lib", "python") and len(parts) > 1:
+            parts = parts[1:]
+        return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+
+    @cached_property
     def imports(self) -> Mapping[str, str]:
         """What a name that an import binds stands for, as a dotted name; relative imports resolved by the path."""
         found: dict[str, str] = {}
-        package = module_name(self.path).split(".")
+        package = self.module.split(".")
         if not self.path.endswith("__init__.py"):
             package = package[:-1]
         for node in self.of(ast.Import):
@@ -132,9 +139,15 @@ class PythonFile(TextFile):
 
     def name(self, node: ast.AST) -> str:
         """The dotted name of a name or attribute chain, imports resolved: `np.load` is "numpy.load"; else ""."""
-        spoken = dotted(node)
-        first, dot, rest = spoken.partition(".")
-        return self.imports.get(first, first) + dot + rest
+        known = self._names.get(node)
+        if known is None:
+            first, dot, rest = dotted(node).partition(".")
+            known = self._names[node] = self.imports.get(first, first) + dot + rest
+        return known
+
+    @cached_property
+    def _names(self) -> dict[ast.AST, str]:
+        return {}
 
     @cached_property
     def is_test(self) -> bool:
@@ -187,7 +200,7 @@ class Source:
     @cached_property
     def modules(self) -> Mapping[str, PythonFile]:
         """The Python files by the dotted name under which they would be imported."""
-        return {module_name(file.path): file for file in self.python}
+        return {file.module: file for file in self.python}
 
     @cached_property
     def documents(self) -> tuple[TextFile, ...]:
@@ -284,21 +297,13 @@ def _parse(text: str) -> ast.Module:
         return ast.parse(text)
 
 
-def module_name(path: str) -> str:
-    """The dotted name of the module in the file at `path`: "src/a/b/__init__.py" is "a.b"."""
-    parts = path.removesuffix(".py").split("/")
-    if parts[0] in ("src", "lib", "python") and len(parts) > 1:
-        parts = parts[1:]
-    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
-
-
 def dotted(node: ast.AST) -> str:
     """The dotted name of a chain of attributes on a name ("self.model.eval"), or ""."""
-    parts: list[str] = []
-    while isinstance(node, ast.Attribute):
-        parts.append(node.attr)
+    spoken = ""
+    while type(node) is ast.Attribute:
+        spoken = f".{node.attr}{spoken}"
         node = node.value
-    return ".".join((node.id, *reversed(parts))) if isinstance(node, ast.Name) else ""
+    return node.id + spoken if type(node) is ast.Name else ""
 
 
 def keyword(call: ast.Call, name: str) -> ast.expr | None:
@@ -314,6 +319,26 @@ def constant(node: ast.AST | None) -> object:
     return node.value if isinstance(node, ast.Constant) else None
 
 
+def children(node: ast.AST) -> list[ast.AST]:
+    """The nodes directly in `node`, without contexts and operators: `ast.iter_child_nodes` in half its time."""
+    found: list[ast.AST] = []
+    for name in _FIELDS[type(node)]:
+        value = getattr(node, name)
+        if type(value) is list:
+            found += [child for child in value if type(child) in _FIELDS]
+        elif type(value) in _FIELDS:
+            found.append(value)
+    return found
+
+
+def walk(node: ast.AST) -> list[ast.AST]:
+    """`node` and every node in it, outer ones before inner ones."""
+    found = [node]
+    for here in found:  # which grows meanwhile
+        found += children(here)
+    return found
+
+
 def within(node: ast.AST) -> Iterator[ast.AST]:
     """`node` and everything in it that runs when it does: bodies of functions and classes within it are left out."""
     stack = [node]
@@ -321,4 +346,4 @@ def within(node: ast.AST) -> Iterator[ast.AST]:
         here = stack.pop()
         yield here
         if here is node or not isinstance(here, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)):
-            stack.extend(ast.iter_child_nodes(here))
+            stack += children(here)

@@ -12,7 +12,7 @@ from typing import Any
 from brainbrr_debug.checks.source.argparse_cli import ArgparseProgram, argparse_command
 from brainbrr_debug.checks.source.click_cli import ClickCommands
 from brainbrr_debug.checks.source.command_line import Command
-from brainbrr_debug.checks.source.index import PythonFile, Source, constant, dotted, keyword
+from brainbrr_debug.checks.source.index import PythonFile, Source, constant, dotted, keyword, walk
 
 _ENTRY = re.compile(r"^\s*([\w.-]+)\s*=\s*([\w.]+)\s*:\s*([\w.]+)")
 
@@ -73,7 +73,7 @@ class Programs:
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 found = ArgparseProgram.find(self._source, file, file.name(node.func))
                 if found is not None:
-                    for inner in ast.walk(found[1]):
+                    for inner in walk(found[1]):
                         if isinstance(inner, ast.Call):
                             known = self._click.of(found[0], inner.func)
                             if known is not None:
@@ -85,7 +85,7 @@ def _run_at_last(body: list[ast.stmt]) -> Iterator[ast.AST]:
     """Everything that runs when the statements do, without the functions and classes that they define."""
     for statement in body:
         if not isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            yield from ast.walk(statement)
+            yield from walk(statement)
 
 
 def entry_points(source: Source) -> Iterator[tuple[str, str, str]]:
@@ -111,7 +111,7 @@ def entry_points(source: Source) -> Iterator[tuple[str, str, str]]:
 def _of_setup(file: PythonFile) -> Iterator[tuple[str, str, str]]:
     for call in file.of(ast.Call):
         if dotted(call.func).rpartition(".")[2] == "setup":
-            for node in ast.walk(keyword(call, "entry_points") or ast.Constant(None)):
+            for node in walk(keyword(call, "entry_points") or ast.Constant(None)):
                 value = constant(node)
                 if isinstance(value, str):
                     for line in value.splitlines():

@@ -14,7 +14,7 @@ from brainbrr_debug.checks.source.call_drift import call_drift
 from brainbrr_debug.checks.source.claims import claims, read_claims
 from brainbrr_debug.checks.source.env_at_import import env_at_import
 from brainbrr_debug.checks.source.eval_growth import eval_growth
-from brainbrr_debug.checks.source.index import Source, without_collector
+from brainbrr_debug.checks.source.index import Source
 from brainbrr_debug.checks.source.sanitisers import uncounted_sanitiser
 from brainbrr_debug.checks.source.swallow import swallow
 from brainbrr_debug.checks.source.tempfiles import tempfiles
@@ -30,9 +30,7 @@ def _register(id: str, severity: Severity, summary: str, judge: Judge, *, advise
     def look(given: Given) -> Iterator[Finding]:
         for path, reason in given.sources.unparsed:
             given.note(f"not judged, it does not parse: {path} ({reason})")
-        with without_collector():
-            found = list(judge(given.sources))
-        yield from found
+        yield from judge(given.sources)
 
 
 def _claims(source: Source) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 
 from brainbrr_debug.checks.source.found import found
-from brainbrr_debug.checks.source.index import PythonFile, Source, constant, dotted, keyword, within
+from brainbrr_debug.checks.source.index import PythonFile, Source, constant, dotted, keyword, walk, within
 from brainbrr_debug.records import Finding, Severity
 
 ID = "source.uncounted_sanitiser"
@@ -51,7 +51,7 @@ def _sanitises(file: PythonFile, node: ast.Call | ast.Assign) -> str:
     last = called.rpartition(".")[2]
     if last in ("nan_to_num", "nan_to_num_") and not called.startswith(("numpy.", "jax.", "tensorflow.")):
         return last
-    if last == "where" and called.startswith("torch.") and _looked(file, node.args[0]) and _fills(node):
+    if last == "where" and called.startswith("torch.") and node.args and _looked(file, node.args[0]) and _fills(node):
         return f"torch.where({ast.unparse(node.args[0])}, …)"
     method = isinstance(node.func, ast.Attribute) and not called.startswith("torch.")
     clamped = node.func.value if method and isinstance(node.func, ast.Attribute) else next(iter(node.args), None)
@@ -63,7 +63,7 @@ def _sanitises(file: PythonFile, node: ast.Call | ast.Assign) -> str:
 
 def _beside(node: ast.AST) -> bool:
     """A detached copy: a look at the numbers beside the graph."""
-    return any(isinstance(n, ast.Attribute) and n.attr == "detach" for n in ast.walk(node))
+    return any(isinstance(n, ast.Attribute) and n.attr == "detach" for n in walk(node))
 
 
 def _fills(call: ast.Call) -> bool:
@@ -72,7 +72,7 @@ def _fills(call: ast.Call) -> bool:
 
 def _looked(file: PythonFile, node: ast.AST) -> bool:
     """Whether it asks a tensor; arrays are preprocessing, where a NaN is often a missing value."""
-    calls = [n for n in ast.walk(node) if isinstance(n, ast.Call) and getattr(n.func, "attr", "") in _LOOKS]
+    calls = [n for n in walk(node) if isinstance(n, ast.Call) and getattr(n.func, "attr", "") in _LOOKS]
     return any(not file.name(call.func).startswith("numpy.") for call in calls)
 
 
@@ -82,7 +82,7 @@ def _two_sided(call: ast.Call, *, method: bool) -> bool:
 
 
 def _counted(file: PythonFile, node: ast.AST) -> bool:
-    inside = set(ast.walk(node))
+    inside = set(walk(node))
     for other in within(file.function_of(node) or file.tree):
         if isinstance(other, ast.Call) and other not in inside:
             name = getattr(other.func, "attr", "") or getattr(other.func, "id", "")

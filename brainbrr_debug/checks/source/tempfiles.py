@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from brainbrr_debug.checks.source.found import found
-from brainbrr_debug.checks.source.index import Function, PythonFile, Source, constant, dotted, keyword
+from brainbrr_debug.checks.source.index import Function, PythonFile, Source, constant, dotted, keyword, walk
 from brainbrr_debug.records import Finding, Severity
 
 ID = "source.tempfiles"
@@ -28,7 +28,7 @@ def tempfiles(source: Source) -> Iterable[Finding]:
     it returns.
     """
     for file in source.core:
-        for call in file.of(ast.Call):
+        for call in file.of(ast.Call) if "tempfile" in file.text else ():
             kind = _leaking(file, call)
             if kind and not _removed(source, file, call):
                 yield found(
@@ -59,9 +59,7 @@ def _removed(source: Source, file: PythonFile, call: ast.Call) -> bool:
         places.append((file.class_of(call) if kept == "self" else None) or file.tree)
     if any(_removes(place) for place in places):
         return True
-    if not isinstance(function, Function) or not any(
-        isinstance(n, (ast.Return, ast.Yield)) for n in ast.walk(function)
-    ):
+    if not isinstance(function, Function) or not any(isinstance(n, (ast.Return, ast.Yield)) for n in walk(function)):
         return False
     return any(_removes(caller) for caller in _callers(source, function.name))
 
@@ -69,14 +67,14 @@ def _removed(source: Source, file: PythonFile, call: ast.Call) -> bool:
 def _keeper(function: ast.AST, call: ast.Call) -> str:
     """What keeps the call, or a name that it is bound to, in an attribute or as an element: "self", a name, or ""."""
     names: set[str] = set()
-    statements = [n for n in ast.walk(function) if isinstance(n, (ast.Assign, ast.With))]
+    statements = [n for n in walk(function) if isinstance(n, (ast.Assign, ast.With))]
     for node in sorted(statements, key=lambda n: n.lineno):
         if isinstance(node, ast.With):
             for item in node.items:
-                if call in ast.walk(item.context_expr) and item.optional_vars is not None:
+                if call in walk(item.context_expr) and item.optional_vars is not None:
                     names.add(dotted(item.optional_vars))
             continue
-        inside = set(ast.walk(node.value))
+        inside = set(walk(node.value))
         if call in inside or any(isinstance(n, ast.Name) and n.id in names for n in inside):
             for target in node.targets:
                 if isinstance(target, (ast.Attribute, ast.Subscript)):
@@ -87,12 +85,12 @@ def _keeper(function: ast.AST, call: ast.Call) -> str:
 
 def _removes(place: ast.AST) -> bool:
     """Whether anything in `place` removes, or tells somebody else to: a callback, a flag (`delete_tmp=True`)."""
-    for node in ast.walk(place):
+    for node in walk(place):
         if isinstance(node, ast.keyword) and _FLAG.search(node.arg or ""):
             return True
         if isinstance(node, ast.Call):
             called = dotted(node.func) or getattr(node.func, "attr", "")
-            handed = [n for a in node.args for n in ast.walk(a)] if called.endswith(_CALLS_BACK) else []
+            handed = [n for a in node.args for n in walk(a)] if called.endswith(_CALLS_BACK) else []
             if _REMOVES.search(called) or _REMEMBERED.search(called) or any(_REMOVES.search(dotted(n)) for n in handed):
                 return True
     return False

@@ -6,7 +6,7 @@ import ast
 import re
 
 from brainbrr_debug.checks.source.command_line import Argument, Command, Option
-from brainbrr_debug.checks.source.index import Function, PythonFile, constant, keyword
+from brainbrr_debug.checks.source.index import Function, PythonFile, constant, keyword, walk
 
 _CONTEXT = re.compile(r"\b(typer|click)\.(Context|CallbackParam)\b|^Context$")
 _MANY = re.compile(r"\b(list|List|Sequence|Iterable|tuple\[[^\]]*\.\.\.)")
@@ -58,7 +58,7 @@ def _parameter(file: PythonFile, argument: ast.arg, annotation: str, default: as
 
 def _declared(file: PythonFile, annotation: ast.expr | None) -> ast.expr | None:
     """The `typer.Option(…)` within `Annotated[…]`."""
-    for node in ast.walk(annotation) if annotation is not None else ():
+    for node in walk(annotation) if annotation is not None else ():
         if isinstance(node, ast.Call) and _kind(file, node):
             return node
     return None

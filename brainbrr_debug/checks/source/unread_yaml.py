@@ -19,6 +19,7 @@ _CONFIGS = re.compile(
 _OTHERS = re.compile(
     r"(^|/)(\.github|docs?|deploy\w*|k8s|helm|docker|charts?|workflows?|tests?)/|mkdocs|compose|environment"
 )
+_WORD_AT_START = re.compile(r"(?m)^[ \t'\"{?]*([A-Za-z_]\w*)")
 _BUILT = {"defaults", "hydra", "_target_", "class_path", "includes", "_base_"}
 """A file with one of these keys is put together, and read, by somebody else."""
 
@@ -33,6 +34,8 @@ def unread_keys(source: Source) -> Iterable[Finding]:
     for file in source.texts:
         if not _CONFIGS.search(file.path) or _OTHERS.search(file.path) or "${" in file.text:
             continue
+        if spoken.issuperset(_WORD_AT_START.findall(file.text)):
+            continue  # none of its keys can be unknown: most files need no parsing
         try:
             top = yaml.compose(file.text, Loader=yaml.SafeLoader)
         except (yaml.YAMLError, RecursionError, ValueError):
@@ -47,13 +50,14 @@ def unread_keys(source: Source) -> Iterable[Finding]:
 def _words(source: Source) -> set[str]:
     """Every word that the program spells."""
     spoken: set[str] = set()
+    strings: set[str] = set()
     for file in source.python:
-        spoken |= {node.id for node in file.of(ast.Name)}
-        spoken |= {node.attr for node in file.of(ast.Attribute)}
-        spoken |= {node.arg for node in file.of(ast.arg)} | {node.arg or "" for node in file.of(ast.keyword)}
-        for node in file.of(ast.Constant):
-            if isinstance(node.value, str) and len(node.value) < 200:
-                spoken |= set(re.findall(r"\w+", node.value))
+        spoken.update([node.id for node in file.of(ast.Name)])
+        spoken.update([node.attr for node in file.of(ast.Attribute)])
+        spoken.update([node.arg for node in file.of(ast.arg)])
+        spoken.update([node.arg for node in file.of(ast.keyword) if node.arg])
+        strings |= {v for node in file.of(ast.Constant) if isinstance(v := node.value, str) and len(v) < 200}
+    spoken.update(re.findall(r"\w+", " ".join(strings)))
     return spoken
 
 

@@ -6,7 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 
-from brainbrr_debug.checks.source.index import dotted, within
+from brainbrr_debug.checks.source.index import dotted, walk, within
 
 _MODEL = re.compile(
     r"(?i)(^|[._])(\w*model|\w*net|network|unet|module|encoder|decoder|classifier|detector|forward|predict\w*|"
@@ -200,7 +200,7 @@ def _asked(node: ast.Subscript) -> bool:
 
 
 def _index_names(node: ast.Subscript) -> set[str]:
-    return {n.id for n in ast.walk(node.slice) if isinstance(n, ast.Name)}
+    return {n.id for n in walk(node.slice) if isinstance(n, ast.Name)}
 
 
 def _reduces(element: ast.expr) -> bool:
