@@ -145,8 +145,8 @@ class _Run:
         return None
 
     def _followed(self, name: str, call: ast.Call) -> Command | None:
-        handed = {k.arg: self.command(k.value) for k in call.keywords if k.arg}
-        by_position = [self.command(a) for a in call.args]
+        handed = {k.arg: self._owner(k.value) for k in call.keywords if k.arg}
+        by_position = [self._owner(a) for a in call.args]
         target = ArgparseProgram.find(self.program.source, self.file, name) if self.depth < _DEEPEST else None
         given = [c for c in (*handed.values(), *by_position) if c is not None]
         if target is None:
@@ -173,12 +173,14 @@ def add_argument(owner: Command, call: ast.Call) -> None:
     spelled = tuple(str(n) for n in names)
     action = constant(keyword(call, "action"))
     boolean = "BooleanOptionalAction" in ast.unparse(keyword(call, "action") or ast.Constant(""))
-    least, most = _nargs(keyword(call, "nargs"))
     chosen = _choices(keyword(call, "choices"))
+    nargs = keyword(call, "nargs")
+    least, most = _nargs(nargs)
+    rest = constant(nargs) == "..." or dotted(nargs or call).endswith("REMAINDER")
     if not spelled[0].startswith("-"):
         if keyword(call, "default") is not None and keyword(call, "nargs") is None:
             least = 1
-        owner.arguments.append(Argument(name=spelled[0], least=least, most=most, choices=chosen))
+        owner.arguments.append(Argument(name=spelled[0], least=least, most=most, rest=rest, choices=chosen))
         return
     if boolean:
         spelled += tuple(f"--no-{n[2:]}" for n in spelled if n.startswith("--"))

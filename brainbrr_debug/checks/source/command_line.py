@@ -19,11 +19,15 @@ class Option:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Argument:
-    """A word without a name of its own: at least `least` of it, at most `most` (None: any number)."""
+    """A word without a name of its own: at least `least` of it, at most `most` (None: any number).
+
+    `rest`: it takes everything that is left, options too.
+    """
 
     name: str
     least: int = 1
     most: int | None = 1
+    rest: bool = False
     choices: tuple[str, ...] = ()
 
 
@@ -49,7 +53,7 @@ class Command:
         for option in self.options:
             if name in option.names:
                 return option
-        if self.abbreviates and name.startswith("--"):
+        if self.abbreviates and len(name) > 2:
             begun = [o for o in self.options if any(n.startswith(name) for n in o.names)]
             return begun[0] if len(begun) == 1 else None
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import cast
@@ -18,20 +19,20 @@ _FOLDER = re.compile(r"(^|/)(configs?|configuration|settings)(/|\.py$)|_config\.
 _BASES = {"BaseModel", "BaseSettings", "NamedTuple", "Struct"}
 _DECORATORS = {"dataclass", "define", "frozen", "mutable", "attrs", "s", "pydantic_dataclass"}
 _CLASS_LEVEL = {"ClassVar", "PrivateAttr"}
+_ONE_VALUE = re.compile(r"(\w+\.)?Literal\[[^,]*\]$")
+"""The type of a field by which classes are told apart when they are read from a file."""
 _PLAIN = {"object", "Generic", "ABC", "Enum"}
 """Bases that read no field: any other from outside the repository belongs to a library that may read them all."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class ConfigClass:
-    """One configuration class: its fields with the line of each, and the names of the classes it inherits from."""
+    """One configuration class: its fields with the line of each."""
 
     name: str
     file: PythonFile
     node: ast.ClassDef
     fields: Mapping[str, int]
-    types: Mapping[str, frozenset[str]]
-    bases: tuple[str, ...]
 
 
 class ConfigClasses:
@@ -41,7 +42,9 @@ class ConfigClasses:
         self._all = [(file, node) for file in source.program for node in file.of(ast.ClassDef)]
         self.bases: dict[str, set[str]] = {}
         for _, node in self._all:
-            self.bases.setdefault(node.name, set()).update(_base_names(node))
+            # `class Args(library.Args)`: a base of the same name is another class, from elsewhere
+            bases = {f"another {name}" if name == node.name else name for name in _base_names(node)}
+            self.bases.setdefault(node.name, set()).update(bases)
 
     @cached_property
     def classes(self) -> list[ConfigClass]:
@@ -54,8 +57,16 @@ class ConfigClasses:
         return frozenset(c.name for c in self.classes)
 
     def types_of(self, field: str) -> set[str]:
-        """The words in the annotations of every field of this name."""
-        return {word for c in self.classes for word in c.types.get(field, ())}
+        """The configuration classes that annotations of fields of this name speak of, in whatever class."""
+        return self._types.get(field, set()) & self.names
+
+    @cached_property
+    def _types(self) -> Mapping[str, set[str]]:
+        words: dict[str, set[str]] = defaultdict(set)
+        for _, node in self._all:
+            for statement in _fields(node):
+                words[statement.target.id].update(re.findall(r"\w+", ast.unparse(statement.annotation)))
+        return words
 
     def related(self, name: str, other: str) -> bool:
         """Whether one of the two classes is the other, or inherits from it."""
@@ -84,8 +95,6 @@ class ConfigClasses:
             file=file,
             node=node,
             fields={s.target.id: s.lineno for s in _fields(node)},
-            types={s.target.id: frozenset(re.findall(r"\w+", ast.unparse(s.annotation))) for s in _fields(node)},
-            bases=tuple(_base_names(node)),
         )
 
 
@@ -109,6 +118,7 @@ def _fields(node: ast.ClassDef) -> Iterator[_Field]:
     for statement in node.body:
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
             name = statement.target.id
-            kept = name == "model_config" or name.startswith("_")
+            told_apart = re.match(r"is_\w+_config$", name) or _ONE_VALUE.match(ast.unparse(statement.annotation))
+            kept = name == "model_config" or name.startswith("_") or told_apart
             if not kept and not any(word in ast.unparse(statement.annotation) for word in _CLASS_LEVEL):
                 yield cast(_Field, statement)

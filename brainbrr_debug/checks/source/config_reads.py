@@ -15,6 +15,11 @@ _METHODS |= {"__annotations__", "model_fields", "__fields__", "__attrs_attrs__"}
 _FUNCTIONS = {"asdict", "vars", "astuple", "fields"}
 """What takes every field of an object at once."""
 _STORES = {"setattr", "add_argument", "Field", "field", "replace", "Option", "option"}
+_SHOWS = re.compile(
+    r"(?i)dump|log|print|save|write|repr|str$|format|hash|len$|info|debug|warn|error|init|update|append|table|yaml|json|"
+    r"sorted|copy|dict$|isinstance|type$|equal"
+)
+"""Calls that show, keep or compare what they are given: none of them acts on a single field."""
 _CONFIG_LIKE = re.compile(r"(?i)(config|cfg|conf|args|opts?|options|params|hparams|settings|self|cls)$")
 
 
@@ -74,15 +79,20 @@ class Reads:
                 self._read_whole(file, node.args[0])
             into_self = name == "setattr" and len(node.args) > 1 and dotted(node.args[0]) == "self"
             self.copied |= into_self and constant(node.args[1]) is None
+            for spread in node.keywords:
+                if spread.arg is None:  # `**config.part`, which a library's configuration allows
+                    self.whole |= self._classes.types_of(dotted(spread.value).rpartition(".")[2])
         for taker, whole in _takers(file):
-            if any(_spread_or_iterated(file, node) for node in (taker, *_names_for(file, taker))):
+            nodes: list[ast.expr] = [taker, *_names_for(file, taker)]
+            if any(_spread_or_iterated(file, node) for node in nodes):
                 self._read_whole(file, whole)
+            elif any(_handed_on(file, node) for node in nodes):
+                self.whole |= self._classes_of(file, whole)
 
     def _read_whole(self, file: PythonFile, value: ast.expr) -> None:
         """Every field of what `value` may be is read: of its class where known, else of each the file speaks of."""
         name = dotted(value)
-        last = name.rpartition(".")[2]
-        known = (_class_of_name(file, value, name) | self._classes.types_of(last) | {last}) & self._classes.names
+        known = self._classes_of(file, value)
         if name in ("self", "cls"):
             around = file.class_of(value)
             self.whole.add(around.name if around else "")
@@ -91,6 +101,12 @@ class Reads:
         elif _CONFIG_LIKE.search(name):
             here = {n.id for n in file.of(ast.Name)} | {n.name for n in file.of(ast.ClassDef)}
             self.whole |= here & self._classes.names
+
+    def _classes_of(self, file: PythonFile, value: ast.expr) -> set[str]:
+        """The configuration classes that `value` is known to be of."""
+        name = dotted(value)
+        last = name.rpartition(".")[2]
+        return (_class_of_name(file, value, name) | {last}) & self._classes.names | self._classes.types_of(last)
 
 
 def _reads_by_name(file: PythonFile, node: ast.Constant) -> bool:
@@ -126,6 +142,17 @@ def _names_for(file: PythonFile, node: ast.expr) -> Iterator[ast.Name]:
         if isinstance(around, ast.Assign):
             names = {target.id for target in around.targets if isinstance(target, ast.Name)}
             yield from (n for n in file.of(ast.Name) if n.id in names and file.function_of(n) is function)
+
+
+def _handed_on(file: PythonFile, node: ast.expr) -> bool:
+    """Whether a call is given it that does more than show or keep it: `Model(args=asdict(config))`."""
+    around = file.parent(node)
+    if isinstance(around, ast.Call) and around.func is node:
+        node, around = around, file.parent(around)
+    call = file.parent(around) if isinstance(around, ast.keyword) else around
+    if not isinstance(call, ast.Call) or call.func is node:
+        return False
+    return not _SHOWS.search(dotted(call.func).rpartition(".")[2] or getattr(call.func, "attr", ""))
 
 
 def _spread_or_iterated(file: PythonFile, node: ast.expr) -> bool:

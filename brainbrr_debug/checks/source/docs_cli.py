@@ -22,6 +22,7 @@ _LAUNCHERS = {"torchrun", "accelerate", "deepspeed", "mpirun", "horovodrun"}
 _PYTHON = re.compile(r"^(.*/)?(python[\d.]*|\$\{?PY\w*\}?|\$\{?PYTHON\w*\}?)$")
 _ASSIGNS = re.compile(r"^\w+=")
 _UNSURE = re.compile(r"[<>$\[\]{}()*…`|]|\.\.\.|%\w|^#")
+_PLACEHOLDER = re.compile(r"^-+((other|more|additional|extra|further)[-_])?(options?|opts|args|arguments|flags)$")
 _NUMBER = re.compile(r"^-[\d.]")
 
 
@@ -141,7 +142,7 @@ def judge(command: Command, words: list[str], name: str) -> Iterator[Refused]:
                 continue
             values = _values(command, spelled)
             if values == -1:
-                if command.open:
+                if command.open or _PLACEHOLDER.match(spelled):
                     return
                 yield _unknown_option(command, spelled.strip("[]"), name)
                 sure = False
@@ -163,6 +164,8 @@ def judge(command: Command, words: list[str], name: str) -> Iterator[Refused]:
         else:
             sure = sure and not _UNSURE.search(word)
             placed.append(word)
+            if any(argument.rest for argument in command.arguments):
+                return
     if sure and not command.open:
         yield from _arguments(command, placed, name)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 
 from brainbrr_debug.checks.source.found import found
 from brainbrr_debug.checks.source.index import Function, PythonFile, Source, constant, dotted, keyword, walk
@@ -15,6 +15,7 @@ _REMOVES = re.compile(
     r"(^|\.)(unlink|remove|rmtree|rmdir|removedirs|cleanup|delete|rename|replace|move|_cleanup\w*|clean_?up\w*)$"
 )
 
+_DELETES = re.compile(r"(^|\.)(unlink|remove|rmtree|rmdir|removedirs)$")
 _REMEMBERED = re.compile(r"(^|\.)set_(config|setting|option)$")
 """What is written into somebody's settings is meant to stay."""
 _FLAG = re.compile(r"(delete|remove|clean)_?(up)?_?(te?mp|dir|files?|folder)")
@@ -54,14 +55,41 @@ def _leaking(file: PythonFile, call: ast.Call) -> str:
 def _removed(source: Source, file: PythonFile, call: ast.Call) -> bool:
     function = file.function_of(call)
     places: list[ast.AST] = [function if function is not None else file.tree]
+    if _within_another(places[0], call):
+        return True
     kept = _keeper(places[0], call)
     if kept:
         places.append((file.class_of(call) if kept == "self" else None) or file.tree)
-    if any(_removes(place) for place in places):
+    removers = {f.name for f in file.functions if _removes_parameter(f)}
+    if any(_removes(place, removers) for place in places):
         return True
     if not isinstance(function, Function) or not any(isinstance(n, (ast.Return, ast.Yield)) for n in walk(function)):
         return False
-    return any(_removes(caller) for caller in _callers(source, function.name))
+    return any(_removes(caller, removers) for caller in _callers(source, function.name))
+
+
+def _within_another(place: ast.AST, call: ast.Call) -> bool:
+    """Whether it lies in a `TemporaryDirectory` of the same function, which goes as a whole."""
+    folder = dotted(keyword(call, "dir") or call)
+    items = [item for node in walk(place) if isinstance(node, ast.With) for item in node.items]
+    return bool(folder) and any(
+        isinstance(item.context_expr, ast.Call)
+        and dotted(item.context_expr.func).endswith("TemporaryDirectory")
+        and item.optional_vars is not None
+        and dotted(item.optional_vars) == folder
+        for item in items
+    )
+
+
+def _removes_parameter(function: Function) -> bool:
+    """Whether it removes what it is given: `def discard(folder): shutil.rmtree(folder)`."""
+    given = {a.arg for a in (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)}
+    return any(
+        isinstance(node, ast.Call)
+        and _DELETES.search(dotted(node.func) or getattr(node.func, "attr", ""))
+        and any(isinstance(n, ast.Name) and n.id in given - {"self"} for n in walk(node))
+        for node in walk(function)
+    )
 
 
 def _keeper(function: ast.AST, call: ast.Call) -> str:
@@ -83,15 +111,20 @@ def _keeper(function: ast.AST, call: ast.Call) -> str:
     return ""
 
 
-def _removes(place: ast.AST) -> bool:
-    """Whether anything in `place` removes, or tells somebody else to: a callback, a flag (`delete_tmp=True`)."""
+def _removes(place: ast.AST, removers: Container[str]) -> bool:
+    """Whether anything in `place` removes, calls one of `removers`, or tells another to: a callback, `delete=True`."""
     for node in walk(place):
         if isinstance(node, ast.keyword) and _FLAG.search(node.arg or ""):
             return True
         if isinstance(node, ast.Call):
             called = dotted(node.func) or getattr(node.func, "attr", "")
             handed = [n for a in node.args for n in walk(a)] if called.endswith(_CALLS_BACK) else []
-            if _REMOVES.search(called) or _REMEMBERED.search(called) or any(_REMOVES.search(dotted(n)) for n in handed):
+            if (
+                called.rpartition(".")[2] in removers
+                or _REMOVES.search(called)
+                or _REMEMBERED.search(called)
+                or any(_REMOVES.search(dotted(n)) for n in handed)
+            ):
                 return True
     return False
 

@@ -19,9 +19,11 @@ _CONFIGS = re.compile(
 _OTHERS = re.compile(
     r"(^|/)(\.github|docs?|deploy\w*|k8s|helm|docker|charts?|workflows?|tests?)/|mkdocs|compose|environment"
 )
+_INTERPOLATION = re.compile(r"\$\{([^}]*)\}")
 _WORD_AT_START = re.compile(r"(?m)^[ \t'\"{?]*([A-Za-z_]\w*)")
-_BUILT = {"defaults", "hydra", "_target_", "class_path", "includes", "_base_"}
-"""A file with one of these keys is put together, and read, by somebody else."""
+_BUILT = re.compile(r"defaults|hydra|class_path|includes|_\w+_")
+_TAG = re.compile(r"(?m)^[^#\n]*[:,\[{-]\s*!\w")
+"""A file with one of these keys, or with tags of its own (`!ref`, `!new:`), is put together by somebody else."""
 
 
 def unread_keys(source: Source) -> Iterable[Finding]:
@@ -30,9 +32,9 @@ def unread_keys(source: Source) -> Iterable[Finding]:
     Deeper mappings are often handed whole to a library that reads them; files that Hydra composes, and files of which
     most keys are unknown, belong to another program.
     """
-    spoken = _words(source)
+    spoken = _words(source) | _interpolated(source)
     for file in source.texts:
-        if not _CONFIGS.search(file.path) or _OTHERS.search(file.path) or "${" in file.text:
+        if not _CONFIGS.search(file.path) or _OTHERS.search(file.path) or "${" in file.text or _TAG.search(file.text):
             continue
         if spoken.issuperset(_WORD_AT_START.findall(file.text)):
             continue  # none of its keys can be unknown: most files need no parsing
@@ -42,7 +44,7 @@ def unread_keys(source: Source) -> Iterable[Finding]:
             continue  # templates and other dialects: config.* checks speak of files that cannot be read
         keys = _keys(top)
         unknown = {name: line for name, line in keys.items() if name not in spoken}
-        if _BUILT.isdisjoint(keys) and len(unknown) <= 0.3 * len(keys):
+        if not any(map(_BUILT.fullmatch, keys)) and len(unknown) <= 0.3 * len(keys):
             for name, line in unknown.items():
                 yield _finding(file, name, line)
 
@@ -59,6 +61,12 @@ def _words(source: Source) -> set[str]:
         strings |= {v for node in file.of(ast.Constant) if isinstance(v := node.value, str) and len(v) < 200}
     spoken.update(re.findall(r"\w+", " ".join(strings)))
     return spoken
+
+
+def _interpolated(source: Source) -> set[str]:
+    """Every word that some file asks another for: `${cluster.workers}`."""
+    asked = [part for file in source.texts if "${" in file.text for part in _INTERPOLATION.findall(file.text)]
+    return set(re.findall(r"\w+", " ".join(asked)))
 
 
 def _keys(node: yaml.Node | None) -> dict[str, int]:
