@@ -5,6 +5,7 @@
 
 A check imports what is heavy inside its function. One id may look at several things (`config.unread` at a
 configuration, at sources and at a smoke run): it is registered once for each need, with the same severity and summary.
+A look that advises never fails a CI: it is too often wrong for that.
 """
 
 from __future__ import annotations
@@ -25,26 +26,31 @@ Function = TypeVar("Function", bound=Callable[[Given], Iterable[Finding]])
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """One function of a check and what it needs to be given."""
+    """One function of a check, what it needs to be given, and whether it only advises."""
 
     needs: tuple[Need, ...]
     function: Callable[[Given], Iterable[Finding]]
+    advises: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """What can be found, how bad it is at most, and where to look. `advises`: it never fails a CI."""
+    """What can be found, how bad it is at most, and where to look."""
 
     id: str
     severity: Severity
     summary: str
-    advises: bool
     looks: tuple[Look, ...]
 
     @property
     def category(self) -> str:
         """The part of the id before the dot."""
         return self.id.partition(".")[0]
+
+    @property
+    def advises(self) -> bool:
+        """Whether nothing that it finds fails a CI."""
+        return all(look.advises for look in self.looks)
 
 
 CHECKS: dict[str, Check] = {}
@@ -56,12 +62,12 @@ def check(
     """Register a function as a check, or as one more look of one; findings of another id than `id` are refused."""
 
     def register(function: Function) -> Function:
-        look = Look(needs=needs if isinstance(needs, tuple) else (needs,), function=function)
+        look = Look(needs=needs if isinstance(needs, tuple) else (needs,), function=function, advises=advises)
         known = CHECKS.get(id)
         looks = (look,) if known is None else (*known.looks, look)
-        CHECKS[id] = Check(id=id, severity=severity, summary=summary, advises=advises, looks=looks)
+        CHECKS[id] = Check(id=id, severity=severity, summary=summary, looks=looks)
         if known is not None and dataclasses.replace(known, looks=looks) != CHECKS[id]:
-            raise ValueError(f"{id} is registered twice, with another severity, summary or advises")
+            raise ValueError(f"{id} is registered twice, with another severity or summary")
         return function
 
     return register

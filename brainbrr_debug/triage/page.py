@@ -127,7 +127,9 @@ def listing(checks: Mapping[str, Check]) -> str:
     rows = []
     for check in checks.values():
         needs = " or ".join("+".join(look.needs) for look in check.looks)
-        advises = " (advises)" if check.advises else ""
+        advising = ["+".join(look.needs) for look in check.looks if look.advises]
+        over = "" if check.advises else f" over {' and '.join(advising)}"
+        advises = f" (advises{over})" if advising else ""
         rows.append(f"{check.id:<{width}}  {check.severity.name}  {needs:<22}  {check.summary}{advises}")
     return "\n".join(rows)
 

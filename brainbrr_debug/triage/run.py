@@ -9,7 +9,7 @@ import time
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 
-from brainbrr_debug.checks.registry import CHECKS, Check, Given, Look, NotApplicable, load
+from brainbrr_debug.checks.registry import Check, Given, Look, NotApplicable, load
 from brainbrr_debug.checks.source.index import without_collector
 from brainbrr_debug.errors import UsageError
 from brainbrr_debug.records import Finding, Severity
@@ -33,7 +33,7 @@ class Triage:
     """What came of it: `findings` stand; the others were accepted in place, in the baseline, or are expected.
 
     `ran` are the checks that judged something, `not_applicable` says of the others why not. `gone` are entries of the
-    baseline that no longer occur. `notes` say what was passed over.
+    baseline that no longer occur. `notes` say what was passed over. `advice`: of all findings, those that only advise.
     """
 
     findings: tuple[Finding, ...]
@@ -46,10 +46,11 @@ class Triage:
     crashed: tuple[Crash, ...]
     notes: tuple[str, ...]
     seconds: float
+    advice: tuple[Finding, ...] = ()
 
     def failing(self, threshold: Severity) -> list[Finding]:
-        """The findings at or above `threshold` of checks that may fail a CI."""
-        return [f for f in self.findings if f.severity <= threshold and not CHECKS[f.check].advises]
+        """The findings at or above `threshold` of looks that may fail a CI."""
+        return [f for f in self.findings if f.severity <= threshold and not any(f is one for one in self.advice)]
 
 
 def triage(given: Given, checklist: Checklist, wanted: Sequence[str], baseline: Baseline) -> Triage:
@@ -61,21 +62,13 @@ def triage(given: Given, checklist: Checklist, wanted: Sequence[str], baseline: 
 
 def _triage(given: Given, checklist: Checklist, wanted: Sequence[str], baseline: Baseline) -> Triage:
     began = time.monotonic()
-    found: list[Finding] = []
-    crashes: list[Crash] = []
-    ran: list[str] = []
-    skipped: dict[str, str] = {}
-    for check in map(load().__getitem__, wanted):
-        findings, reasons, crash = _judged(check, given)
-        severity = checklist.checks[check.id]
-        found += [f if severity is None else dataclasses.replace(f, severity=severity) for f in findings]
-        if crash is not None:
-            crashes.append(crash)
-        elif len(reasons) == len(check.looks):
-            skipped[check.id] = _joined(reasons)
-        else:
-            ran.append(check.id)
-    standing, ignored = apply_ignores(_sorted(found), given)
+    registered = load()
+    judgements = {name: _judged(registered[name], given, checklist.checks[name]) for name in wanted}
+    crashes = {name: judged.crash for name, judged in judgements.items() if judged.crash is not None}
+    skipped = {name: judged.skipped for name, judged in judgements.items() if name not in crashes and judged.skipped}
+    ran = [name for name in wanted if name not in crashes and name not in skipped]
+    found = _sorted(finding for judged in judgements.values() for finding in judged.findings)
+    standing, ignored = apply_ignores(found, given)
     expectation = expectation_of(given)
     standing, expected = expectation.split(standing, ran)
     standing, known, gone = baseline.split(standing, ran)
@@ -87,9 +80,10 @@ def _triage(given: Given, checklist: Checklist, wanted: Sequence[str], baseline:
         gone=tuple(gone),
         ran=tuple(ran),
         not_applicable=skipped,
-        crashed=tuple(crashes),
+        crashed=tuple(crashes.values()),
         notes=tuple(given.notes),
         seconds=time.monotonic() - began,
+        advice=tuple(finding for judged in judgements.values() for finding in judged.advice),
     )
 
 
@@ -119,9 +113,19 @@ def examine(check: Check, look: Look, given: Given) -> list[Finding]:
     return findings
 
 
-def _judged(check: Check, given: Given) -> tuple[list[Finding], list[str], Crash | None]:
-    """Findings, why looks could not be taken, and the crash, if one was met."""
-    findings: list[Finding] = []
+@dataclasses.dataclass(slots=True, kw_only=True)
+class _Judgement:
+    """What the looks of one check came to: findings, those that are only advice, why none could be taken, a crash."""
+
+    findings: list[Finding] = dataclasses.field(default_factory=list)
+    advice: list[Finding] = dataclasses.field(default_factory=list)
+    skipped: str = ""
+    crash: Crash | None = None
+
+
+def _judged(check: Check, given: Given, severity: Severity | None) -> _Judgement:
+    """Take every look that has what it needs; findings get `severity` where the checklist says one."""
+    judged = _Judgement()
     reasons: list[str] = []
     for look in check.looks:
         lacking = next(filter(None, map(given.lacks, look.needs)), None)
@@ -129,17 +133,20 @@ def _judged(check: Check, given: Given) -> tuple[list[Finding], list[str], Crash
             reasons.append(lacking)
             continue
         try:
-            findings += examine(check, look, given)
+            made = examine(check, look, given)
         except NotApplicable as reason:
             reasons.append(str(reason))
         except Exception as error:  # noqa: BLE001  the seam between the runner and a check: the others still run
             line = " ".join(f"{type(error).__name__}: {error}".split())
-            return findings, reasons, Crash(check=check.id, line=line, traceback=traceback.format_exc())
-    return findings, reasons, None
-
-
-def _joined(reasons: Iterable[str]) -> str:
-    return ", ".join(dict.fromkeys(reasons))
+            judged.crash = Crash(check=check.id, line=line, traceback=traceback.format_exc())
+            return judged
+        else:
+            made = [f if severity is None else dataclasses.replace(f, severity=severity) for f in made]
+            judged.findings += made
+            judged.advice += made if look.advises else []
+    if len(reasons) == len(check.looks):
+        judged.skipped = ", ".join(dict.fromkeys(reasons))
+    return judged
 
 
 def _sorted(findings: Iterable[Finding]) -> list[Finding]:

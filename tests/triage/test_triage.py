@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 import pytest
 
 from brainbrr_debug.checks import registry
-from brainbrr_debug.checks.registry import CHECKS, Check, Given, Look, NotApplicable, check
+from brainbrr_debug.checks.registry import CHECKS, Check, Given, NotApplicable, check
 from brainbrr_debug.cli import cli
 from brainbrr_debug.errors import UsageError
 from brainbrr_debug.main import exit_code
@@ -23,7 +23,7 @@ from brainbrr_debug.triage.baseline import Baseline, baseline_text, read_baselin
 from brainbrr_debug.triage.checklist import Checklist, ChecklistError, default_checklist, read_checklist
 from brainbrr_debug.triage.document import document
 from brainbrr_debug.triage.ignores import ignores_in
-from brainbrr_debug.triage.page import page
+from brainbrr_debug.triage.page import listing, page
 from brainbrr_debug.triage.run import Triage, chosen, triage
 
 ROOT = Path(__file__).parents[2]
@@ -98,15 +98,23 @@ def test_one_check_looks_at_several_things(checks: dict[str, Check], tmp_path: P
         check("a.one", Severity.P0, needs="run", summary="x")(lambda given: [])
 
 
+def test_one_look_of_a_check_may_advise_where_another_fails(checks: dict[str, Check], tmp_path: Path) -> None:
+    for need, advises in (("checkpoint", False), ("source", True)):
+        check("a.one", Severity.P2, needs=need, summary="x", advises=advises)(lambda given: [finding("a.one")])
+    over_source = run(Given(source=tmp_path))
+    assert len(over_source.findings) == 1 and not over_source.failing(Severity.P3)
+    both = run(Given(source=tmp_path, checkpoint=tmp_path / "c.pt"), a_one=Severity.P1)
+    assert len(both.findings) == 2 and [f.severity for f in both.failing(Severity.P3)] == [Severity.P1]
+    assert "(advises over source)" in listing(CHECKS)
+
+
 def test_the_checklist_decides_over_severity_and_advice_never_fails(checks: dict[str, Check], tmp_path: Path) -> None:
     for name, advises in (("a.firm", False), ("b.hint", True)):
 
         def look(given: Given, name: str = name) -> Iterable[Finding]:
             return [finding(name)]
 
-        CHECKS[name] = Check(
-            id=name, severity=Severity.P1, summary="x", advises=advises, looks=(Look(needs=("source",), function=look),)
-        )
+        check(name, Severity.P1, needs="source", summary="x", advises=advises)(look)
     found = run(Given(source=tmp_path))
     assert [f.check for f in found.failing(Severity.P1)] == ["a.firm"]
     milder = run(Given(source=tmp_path), a_firm=Severity.P3)

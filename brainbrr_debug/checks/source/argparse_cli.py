@@ -59,7 +59,9 @@ class _Run:
             if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
                 continue
             value = getattr(statement, "value", None)
-            if isinstance(statement, (ast.Assign, ast.AnnAssign)) and isinstance(value, ast.Call):
+            if isinstance(statement, (ast.Assign, ast.AnnAssign)) and isinstance(
+                value, (ast.Call, ast.BoolOp, ast.IfExp)
+            ):
                 targets: list[ast.expr] = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
                 self._bind(targets, value)
             elif isinstance(statement, ast.Return) and statement.value is not None:
@@ -71,10 +73,13 @@ class _Run:
                 for block in inner if isinstance(inner, list) else []:
                     self.statements([block] if isinstance(block, ast.stmt) else block.body)
 
-    def _bind(self, targets: list[ast.expr], call: ast.Call) -> None:
-        made = self.command(call)
+    def _bind(self, targets: list[ast.expr], value: ast.expr) -> None:
+        alternatives: list[ast.expr] = value.values if isinstance(value, ast.BoolOp) else [value]
+        if isinstance(value, ast.IfExp):
+            alternatives = [value.body, value.orelse]
+        made = next(filter(None, map(self.command, alternatives)), None)  # `parser = parser or default_parser()`
         for name in filter(None, map(dotted, targets)):
-            if made is not None and getattr(call.func, "attr", "") == "add_subparsers":
+            if made is not None and isinstance(value, ast.Call) and getattr(value.func, "attr", "") == "add_subparsers":
                 self.groups[name] = made
             elif made is not None:
                 self.names[name] = made

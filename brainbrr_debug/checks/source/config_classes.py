@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import cast
 
-from brainbrr_debug.checks.source.index import PythonFile, Source, dotted
+from brainbrr_debug.checks.source.index import PythonFile, Source, dotted, walk
 
 _NAMED = re.compile(
     r"(Config|Configs|Configuration|Cfg|Args|Arguments|Settings|Options|Opts|Params|Parameters|H[Pp]arams)$"
@@ -19,8 +19,6 @@ _FOLDER = re.compile(r"(^|/)(configs?|configuration|settings)(/|\.py$)|_config\.
 _BASES = {"BaseModel", "BaseSettings", "NamedTuple", "Struct"}
 _DECORATORS = {"dataclass", "define", "frozen", "mutable", "attrs", "s", "pydantic_dataclass"}
 _CLASS_LEVEL = {"ClassVar", "PrivateAttr"}
-_ONE_VALUE = re.compile(r"(\w+\.)?Literal\[[^,]*\]$")
-"""The type of a field by which classes are told apart when they are read from a file."""
 _PLAIN = {"object", "Generic", "ABC", "Enum"}
 """Bases that read no field: any other from outside the repository belongs to a library that may read them all."""
 
@@ -65,7 +63,7 @@ class ConfigClasses:
         words: dict[str, set[str]] = defaultdict(set)
         for _, node in self._all:
             for statement in _fields(node):
-                words[statement.target.id].update(re.findall(r"\w+", ast.unparse(statement.annotation)))
+                words[statement.target.id] |= _words(statement.annotation)
         return words
 
     def related(self, name: str, other: str) -> bool:
@@ -118,7 +116,22 @@ def _fields(node: ast.ClassDef) -> Iterator[_Field]:
     for statement in node.body:
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
             name = statement.target.id
-            told_apart = re.match(r"is_\w+_config$", name) or _ONE_VALUE.match(ast.unparse(statement.annotation))
-            kept = name == "model_config" or name.startswith("_") or told_apart
-            if not kept and not any(word in ast.unparse(statement.annotation) for word in _CLASS_LEVEL):
+            kept = name == "model_config" or name.startswith("_") or _tells_apart(statement)
+            if not kept and _CLASS_LEVEL.isdisjoint(_words(statement.annotation)):
                 yield cast(_Field, statement)
+
+
+def _tells_apart(statement: ast.AnnAssign) -> bool:
+    """Whether it is there to tell classes apart when one is read from a file: it has one value only."""
+    kind = statement.annotation
+    one_value = isinstance(kind, ast.Subscript) and isinstance(kind.slice, ast.Constant)
+    literal = isinstance(kind, ast.Subscript) and dotted(kind.value).rpartition(".")[2] == "Literal"
+    return (one_value and literal) or re.match(r"is_\w+_config$", dotted(statement.target)) is not None
+
+
+def _words(annotation: ast.expr) -> set[str]:
+    """Every name in an annotation, also in one that is a string."""
+    nodes = walk(annotation)
+    names = {n.id for n in nodes if isinstance(n, ast.Name)} | {n.attr for n in nodes if isinstance(n, ast.Attribute)}
+    quoted = [n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+    return names | set(re.findall(r"\w+", " ".join(quoted)))

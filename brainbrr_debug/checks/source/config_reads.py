@@ -38,6 +38,8 @@ class Reads:
             self._strings(file)
             self._matches(file)
             self._whole(file)
+        for text in source.unparsed_texts:  # whatever stands in them may read a field
+            self.attributes.update(re.findall(r"\w+", text))
 
     def read(self, owner: ConfigClass, field: str) -> bool:
         """Whether any expression of the program reads `field` of `owner`."""

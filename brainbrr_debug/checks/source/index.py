@@ -188,6 +188,11 @@ class Source:
     unparsed: tuple[tuple[str, str], ...]
 
     @cached_property
+    def unparsed_texts(self) -> tuple[str, ...]:
+        """What stands in the files that are not Python of this version."""
+        return tuple(text for path, _ in self.unparsed if (text := _read(self.root / path)) is not None)
+
+    @cached_property
     def program(self) -> tuple[PythonFile, ...]:
         """The Python files that are no tests."""
         return tuple(file for file in self.python if not file.is_test)

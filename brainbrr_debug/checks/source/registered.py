@@ -47,7 +47,7 @@ def _unread(source: Source) -> Iterator[Finding]:
     yield from unread_yaml.unread_keys(source)
 
 
-_register("config.unread", P2, "a key that no code reads", _unread, advises=False)
+_register("config.unread", P2, "a key that no code reads", _unread)
 _register("deps.undeclared", P2, "a module is imported that no requirement gives", dependencies.undeclared)
 _register("deps.unused", P3, "a requirement that nothing imports", dependencies.unused)
 _register("docs.cli", P2, "a documented command that the program would refuse", docs_cli.docs_cli, advises=False)

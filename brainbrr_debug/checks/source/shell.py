@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 import shlex
 from collections.abc import Iterator
@@ -29,6 +30,8 @@ _FAILED = re.compile(
     r"^\s*#.*\b(wrong|broken|fails?|does(n't| not) work|before|old|deprecated|removed)\b|❌"
 )
 _PROMPT = re.compile(r"^\s*(?:\([\w.-]+\)\s*)?(?:[\w.@:~-]*[$%❯]|>)\s+")
+_OPENS = re.compile(r"(\b(do|then|else)|[{(&|;\\])\s*$|^\s*(#|if\b|for\b|while\b|case\b)|<<")
+"""The line above an indented one that is a command of its own."""
 _OPERATORS = {"|", "||", "&&", ";", "&", "|&"}
 _MAKE = re.compile(r"\$[({](\w+)[)}]")
 
@@ -51,13 +54,21 @@ def shown_commands(source: Source) -> Iterator[Shown]:
         blocks = _restructured(file) if file.path.endswith(".rst") else _fenced(file)
         for start, lines in blocks:
             if not _FAILED.search("\n".join(lines)) and "❌" not in "\n".join(file.lines[max(0, start - 4) : start]):
-                yield from _commands(file, start, lines)
+                yield from _commands(file, start, _continued(lines))
     for file in source.texts:
         name = file.path.rpartition("/")[2]
         if name.endswith((".sh", ".bash", ".slurm", ".sbatch")):
             yield from _commands(file, 1, file.lines)
         elif name in ("Makefile", "makefile", "GNUmakefile") or name.endswith(".mk"):
             yield from _commands(file, 1, [_recipe(line) for line in file.lines])
+
+
+def _continued(lines: list[str]) -> list[str]:
+    """With "…" where a document goes on in an indented line without a backslash, to be read and not to be pasted."""
+    return [
+        f"{line} …" if line.strip() and _indent(below) > _indent(line) and not _OPENS.search(line) else line
+        for line, below in itertools.zip_longest(lines, lines[1:], fillvalue="")
+    ]
 
 
 def _recipe(line: str) -> str:

@@ -15,6 +15,7 @@ _REMOVES = re.compile(
     r"(^|\.)(unlink|remove|rmtree|rmdir|removedirs|cleanup|delete|rename|replace|move|_cleanup\w*|clean_?up\w*)$"
 )
 
+_TIDIES = re.compile(r"clean|clear|remove|delete|flush|purge|discard|tear_?down|dispose|drop|unlink|prune|destroy|rm")
 _DELETES = re.compile(r"(^|\.)(unlink|remove|rmtree|rmdir|removedirs)$")
 _REMEMBERED = re.compile(r"(^|\.)set_(config|setting|option)$")
 """What is written into somebody's settings is meant to stay."""
@@ -28,19 +29,20 @@ def tempfiles(source: Source) -> Iterable[Finding]:
     Near is the function; the class or module for what an attribute or a table keeps; whoever calls a function for what
     it returns.
     """
-    for file in source.core:
-        for call in file.of(ast.Call) if "tempfile" in file.text else ():
-            kind = _leaking(file, call)
-            if kind and not _removed(source, file, call):
-                yield found(
-                    ID,
-                    Severity.P2,
-                    file.path,
-                    call.lineno,
-                    f"{kind} is never removed",
-                    why="each call leaves a file or folder in the temporary folder until the disk is full",
-                    remedy="use `with tempfile.TemporaryDirectory() as folder:`, or remove it in a `finally`",
-                )
+    files = [file for file in source.core if "tempfile" in file.text]
+    leaking = [(file, call, kind) for file in files for call in file.of(ast.Call) if (kind := _leaking(file, call))]
+    removers = _removers(source) if leaking else frozenset()
+    for file, call, kind in leaking:
+        if not _removed(source, file, call, removers):
+            yield found(
+                ID,
+                Severity.P2,
+                file.path,
+                call.lineno,
+                f"{kind} is never removed",
+                why="each call leaves a file or folder in the temporary folder until the disk is full",
+                remedy="use `with tempfile.TemporaryDirectory() as folder:`, or remove it in a `finally`",
+            )
 
 
 def _leaking(file: PythonFile, call: ast.Call) -> str:
@@ -52,7 +54,7 @@ def _leaking(file: PythonFile, call: ast.Call) -> str:
     return ""
 
 
-def _removed(source: Source, file: PythonFile, call: ast.Call) -> bool:
+def _removed(source: Source, file: PythonFile, call: ast.Call, removers: Container[str]) -> bool:
     function = file.function_of(call)
     places: list[ast.AST] = [function if function is not None else file.tree]
     if _within_another(places[0], call):
@@ -60,7 +62,6 @@ def _removed(source: Source, file: PythonFile, call: ast.Call) -> bool:
     kept = _keeper(places[0], call)
     if kept:
         places.append((file.class_of(call) if kept == "self" else None) or file.tree)
-    removers = {f.name for f in file.functions if _removes_parameter(f)}
     if any(_removes(place, removers) for place in places):
         return True
     if not isinstance(function, Function) or not any(isinstance(n, (ast.Return, ast.Yield)) for n in walk(function)):
@@ -81,15 +82,23 @@ def _within_another(place: ast.AST, call: ast.Call) -> bool:
     )
 
 
-def _removes_parameter(function: Function) -> bool:
-    """Whether it removes what it is given: `def discard(folder): shutil.rmtree(folder)`."""
-    given = {a.arg for a in (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)}
-    return any(
-        isinstance(node, ast.Call)
-        and _DELETES.search(dotted(node.func) or getattr(node.func, "attr", ""))
-        and any(isinstance(n, ast.Name) and n.id in given - {"self"} for n in walk(node))
-        for node in walk(function)
-    )
+def _removers(source: Source) -> frozenset[str]:
+    """The functions named for it that remove what they are given, or hand it on: `def drop(path): rmtree(path)`."""
+    named = [function for file in source.program for function in file.functions if _TIDIES.search(function.name)]
+    handed = {id(function): _given_to(function) for function in named}
+    removers: set[str] = set()
+    while more := {f.name for f in named if any(_DELETES.search(c) or c in removers for c in handed[id(f)])} - removers:
+        removers |= more
+    return frozenset(removers)
+
+
+def _given_to(function: Function) -> set[str]:
+    """The functions to which it hands a parameter, or of which a parameter is the object."""
+    arguments = function.args
+    given = {a.arg for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)} - {"self", "cls"}
+    calls = [node for node in walk(function) if isinstance(node, ast.Call)]
+    handing = [call for call in calls if any(isinstance(n, ast.Name) and n.id in given for n in walk(call))]
+    return {(dotted(call.func) or getattr(call.func, "attr", "")).rpartition(".")[2] for call in handing}
 
 
 def _keeper(function: ast.AST, call: ast.Call) -> str:

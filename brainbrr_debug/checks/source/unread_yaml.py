@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import yaml
 
 from brainbrr_debug.checks.source.found import found
-from brainbrr_debug.checks.source.index import Source, TextFile
+from brainbrr_debug.checks.source.index import PythonFile, Source, TextFile
 from brainbrr_debug.checks.source.unread import ID
 from brainbrr_debug.records import Finding, Severity
 
@@ -21,6 +21,7 @@ _OTHERS = re.compile(
 )
 _INTERPOLATION = re.compile(r"\$\{([^}]*)\}")
 _WORD_AT_START = re.compile(r"(?m)^[ \t'\"{?]*([A-Za-z_]\w*)")
+_READS_YAML = re.compile(r"(^|\.)(yaml\.(\w*load\w*|compose\w*)|ruamel\.yaml\.YAML|YAML|OmegaConf\.load)$")
 _BUILT = re.compile(r"defaults|hydra|class_path|includes|_\w+_")
 _TAG = re.compile(r"(?m)^[^#\n]*[:,\[{-]\s*!\w")
 """A file with one of these keys, or with tags of its own (`!ref`, `!new:`), is put together by somebody else."""
@@ -30,8 +31,10 @@ def unread_keys(source: Source) -> Iterable[Finding]:
     """Keys at the top of a configuration file that no identifier, attribute or string of the program spells.
 
     Deeper mappings are often handed whole to a library that reads them; files that Hydra composes, and files of which
-    most keys are unknown, belong to another program.
+    most keys are unknown, belong to another program, and so do all of them where the program reads no YAML.
     """
+    if not any(_reads_yaml(file) for file in source.core):
+        return
     spoken = _words(source) | _interpolated(source)
     for file in source.texts:
         if not _CONFIGS.search(file.path) or _OTHERS.search(file.path) or "${" in file.text or _TAG.search(file.text):
@@ -47,6 +50,13 @@ def unread_keys(source: Source) -> Iterable[Finding]:
         if not any(map(_BUILT.fullmatch, keys)) and len(unknown) <= 0.3 * len(keys):
             for name, line in unknown.items():
                 yield _finding(file, name, line)
+
+
+def _reads_yaml(file: PythonFile) -> bool:
+    """Whether it reads YAML itself: where nothing does, a library reads the files, and may read any key."""
+    return ("yaml" in file.text or "OmegaConf" in file.text) and any(
+        _READS_YAML.search(file.name(call.func)) for call in file.of(ast.Call)
+    )
 
 
 def _words(source: Source) -> set[str]:

@@ -153,6 +153,44 @@ CLI = (
             docs__a_rst="Run::\n\n    python tools/run.py run c.yaml --fast\n\npython tools/run.py --slow is gone.\n",
         ),
     ),
+    pair(  # an abbreviation is taken, also behind one dash; a line goes on, shown without a backslash; placeholders
+        argparse(block("python tools/run.py -learn 1 run --slow c.yaml", "python tools/run.py run")),
+        repository(
+            tools__run_py=_ARGPARSE.replace('"--learning-rate", "-l"', '"-learning_rate"'),
+            README_md=block(
+                "python tools/run.py -learn 1 run", "    c.yaml --fast", "python tools/run.py [--options] run c"
+            )
+            + block(),
+        ),
+    ),
+    pair(  # what another module does to the subcommands is not known
+        argparse(block("python tools/run.py run c.yaml -v")),
+        repository(
+            tools__run_py=_ARGPARSE.replace(
+                "    return parser", "    for part in PARTS:\n        part.join(sub)\n    return parser"
+            ),
+            README_md=block("python tools/run.py show c.yaml -v"),
+        ),
+    ),
+    pair(  # the rest belongs to another program
+        argparse(block("python tools/run.py run c.yaml --slow")),
+        repository(
+            tools__run_py=_ARGPARSE.replace('"--set", nargs="*"', '"rest", nargs=argparse.REMAINDER'),
+            README_md=block("python tools/run.py run c.yaml other.py --slow"),
+        ),
+    ),
+    pair(
+        repository(
+            tools__run_py=_ARGPARSE.replace("args = build().parse_args()", "p = None or build()\n    p.parse_args()"),
+            README_md=block("python tools/run.py -v"),
+        ),
+        repository(
+            tools__run_py=_ARGPARSE.replace(
+                "args = build().parse_args()", "p = None or build()\n    p.parse_known_args()"
+            ),
+            README_md=block("python tools/run.py -v"),
+        ),
+    ),
 )
 
 _LOADER = (

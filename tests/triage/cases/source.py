@@ -245,6 +245,26 @@ TEMPFILES = (
             "    folder = tempfile.mkdtemp()\n    atexit.register(partial(shutil.rmtree, folder))\n    return folder\n"
         ),
     ),
+    pair(
+        code(
+            "import tempfile\ndef use():\n    folder = tempfile.mkdtemp()\n    flush(folder)\n"
+            "def flush(a):\n    print(a)\n"
+        ),
+        code(
+            "import shutil, tempfile\ndef use():\n    folder = tempfile.mkdtemp()\n    flush(folder)\n"
+            "def flush(a):\n    drop(a)\ndef drop(b):\n    shutil.rmtree(str(b))\n"
+        ),
+    ),
+    pair(
+        code(
+            "import tempfile\ndef f(a):\n    with tempfile.NamedTemporaryFile(dir=a, delete=False) as file:\n"
+            "        write(file)\n"
+        ),
+        code(
+            "import tempfile\ndef f():\n    with tempfile.TemporaryDirectory() as a:\n"
+            "        with tempfile.NamedTemporaryFile(dir=a, delete=False) as file:\n            write(file)\n"
+        ),
+    ),
 )
 
 _USER = "from settings import LIMIT\n"
@@ -325,6 +345,8 @@ _CONFIG = (
     "from dataclasses import dataclass\n@dataclass\nclass TrainConfig:\n    lr: float = 0.1\n"
     "    checkpointing: bool = False\n"
 )
+SETTINGS = "lr: 1\nepochs: 2\nbatch: 3\nnotch_hz: 50\n"
+
 UNREAD = (
     pair(
         repository(
@@ -386,11 +408,69 @@ UNREAD = (
     ),
     pair(
         repository(
-            configs__train_yaml="lr: 1\nepochs: 2\nbatch: 3\nnotch_hz: 50\n", a_py="c['lr'], c.epochs, c.get('batch')\n"
+            configs__train_yaml=SETTINGS,
+            a_py="import yaml\nc = yaml.safe_load(text)\nc['lr'], c.epochs, c.get('batch')\n",
         ),
         repository(
-            configs__train_yaml="defaults: [a]\nlr: 1\nepochs: 2\nbatch: 3\nnotch_hz: 50\n",
-            a_py="c['lr'], c.epochs, c.batch\n",
+            configs__train_yaml=f"defaults: [a]\n{SETTINGS}",
+            a_py="import yaml\nc = yaml.safe_load(text)\nc['lr'], c.epochs, c.batch\n",
+        ),
+    ),
+    pair(
+        repository(
+            configs__train_yaml=SETTINGS,
+            a_py="from omegaconf import OmegaConf\nc = OmegaConf.load(path)\nc.lr, c.epochs, c.batch\n",
+        ),
+        repository(
+            configs__train_yaml=SETTINGS,
+            configs__other_yaml="hz: ${train.notch_hz}\n",
+            a_py="from omegaconf import OmegaConf\nc = OmegaConf.load(path)\nc.lr, c.epochs, c.batch, c.hz\n",
+        ),
+    ),
+    pair(
+        repository(
+            configs__train_yaml=SETTINGS, a_py="import yaml\nc = yaml.load(text)\nc['lr'], c['epochs'], c['batch']\n"
+        ),
+        repository(  # a library reads it, perhaps every key of it
+            configs__train_yaml=SETTINGS, a_py="c = get_cfg()\nc.merge_from_file(path)\nc.lr, c.epochs, c.batch\n"
+        ),
+    ),
+    pair(
+        repository(configs__train_yaml=SETTINGS, a_py="import yaml\nc = yaml.load(text)\nc.lr, c.epochs, c.batch\n"),
+        repository(
+            configs__train_yaml=f"{SETTINGS}model: !new:Net {{lr: !ref <notch_hz>}}\n",
+            a_py="import yaml\nc = yaml.load(text)\nc.lr, c.epochs, c.batch, c.model\n",
+        ),
+    ),
+    pair(  # a field of a class whose base, of the same name, is a library's
+        code("@dataclass\nclass TrainArgs:\n    lr: float\n    optim: str\ndef f(a):\n    return a.lr\n"),
+        code(
+            "import library\n@dataclass\nclass TrainArgs(library.TrainArgs):\n    lr: float\n    optim: str\n"
+            "def f(a):\n    return a.lr\n"
+        ),
+    ),
+    pair(  # handed whole to somebody who may read any field; shown is not read
+        code(
+            "@dataclass\nclass PartArgs:\n    lr: float\n    decay: float\n"
+            "def f():\n    part = PartArgs()\n    print(asdict(part))\n    return part.lr\n"
+        ),
+        code(
+            "@dataclass\nclass PartArgs:\n    lr: float\n    decay: float\n"
+            "def f():\n    part = PartArgs()\n    model = Model(args=asdict(part))\n    return part.lr\n"
+        ),
+    ),
+    pair(  # what does not parse may read anything
+        code("@dataclass\nclass PartArgs:\n    lr: float\n    decay: float\ndef f(a):\n    return a.lr\n"),
+        repository(
+            a_py="@dataclass\nclass PartArgs:\n    lr: float\n    decay: float\ndef f(a):\n    return a.lr\n",
+            b_py="def g[T,,](a):\n    return a.decay\n",
+        ),
+    ),
+    pair(  # by `is_…_config` and a literal of one value classes are told apart when they are read
+        code("@dataclass\nclass ModelConfig:\n    lr: float\n    decay: float\ndef f(a):\n    return a.lr\n"),
+        code(
+            "@dataclass\nclass ModelConfig:\n    lr: float\n    is_model_config: bool = True\n"
+            "    kind: Literal['model'] = 'model'\ndef f(a):\n    return a.lr\n"
         ),
     ),
 )
