@@ -34,7 +34,10 @@ def _option(call: ast.Call, names: list[str]) -> Option:
     valued = keyword(call, "flag_value") is not None
     flag = says_flag is True or any("/" in n for n in names) or constant(keyword(call, "count")) is True
     flag |= isinstance(default, bool) and keyword(call, "type") is None
-    values: int | None = nargs if isinstance(nargs, int) else 1
+    kind = keyword(call, "type")
+    values: int | None = len(kind.elts) if isinstance(kind, ast.Tuple) else 1
+    if isinstance(nargs, int):
+        values = nargs
     if flag or valued:
         values = None if says_flag is False else 0  # a flag that may take a value
     return Option(

@@ -40,6 +40,8 @@ def docs_cli(source: Source) -> Iterable[Finding]:
     programs = Programs(source)
     for shown in shown_commands(source):
         for name, command, words in _programs_of(source, programs, shown):
+            if _another(command, words):
+                continue
             for refused in dict.fromkeys(judge(command, words, name)):
                 yield found(
                     ID,
@@ -50,6 +52,13 @@ def docs_cli(source: Source) -> Iterable[Finding]:
                     why=f"whoever follows the document gets a usage error ({command.file}:{command.line})",
                     remedy=refused.remedy,
                 )
+
+
+def _another(command: Command, words: list[str]) -> bool:
+    """Whether the document knows none of several options: it speaks of another program of that name."""
+    options = {word.partition("=")[0] for word in words if word.startswith("--") and len(word) > 2}
+    known = [command, *command.commands.values()]
+    return len(options) > 1 and not any(one.option(option) for option in options for one in known)
 
 
 def _line(shown: Shown, word: str) -> int:
@@ -113,11 +122,15 @@ def _bare(words: list[str]) -> list[str]:
 
 
 def _file(source: Source, programs: Programs, shown: Shown, path: str) -> Command | None:
-    """The script as seen from the root or from the folder of the document; else the one file of that name."""
+    """The script as seen from the folder of the document or the nearest one above it; else the one of that name."""
     here = posixpath.dirname(shown.file.path)
-    for candidate in (posixpath.normpath(path), posixpath.normpath(posixpath.join(here, path))):
+    while True:
+        candidate = posixpath.normpath(posixpath.join(here, path))
         if candidate in source.paths:
             return programs.file(candidate)
+        if not here:
+            break
+        here = posixpath.dirname(here)
     alike = [p for p in source.paths if p.endswith("/" + path.removeprefix("./"))]
     return programs.file(alike[0]) if len(alike) == 1 and not path.startswith(("/", "~", "..")) else None
 

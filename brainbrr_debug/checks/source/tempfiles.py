@@ -20,7 +20,9 @@ _DELETES = re.compile(r"(^|\.)(unlink|remove|rmtree|rmdir|removedirs)$")
 _REMEMBERED = re.compile(r"(^|\.)set_(config|setting|option)$")
 """What is written into somebody's settings is meant to stay."""
 _FLAG = re.compile(r"(delete|remove|clean)_?(up)?_?(te?mp|dir|files?|folder)")
-_CALLS_BACK = ("register", "finalize", "callback", "push", "partial")
+_CALLS_BACK = ("register", "finalize", "callback", "push", "partial", "add_task")
+_DEEPEST = 3
+"""So many times a temporary name is followed to whoever calls the function that returns it."""
 
 
 def tempfiles(source: Source) -> Iterable[Finding]:
@@ -64,9 +66,15 @@ def _removed(source: Source, file: PythonFile, call: ast.Call, removers: Contain
         places.append((file.class_of(call) if kept == "self" else None) or file.tree)
     if any(_removes(place, removers) for place in places):
         return True
+    return function is not None and _removed_above(source, function, removers, _DEEPEST)
+
+
+def _removed_above(source: Source, function: ast.AST, removers: Container[str], depth: int) -> bool:
+    """Whether a caller of the function, which returns the name, removes it, or returns it to one who does."""
     if not isinstance(function, Function) or not any(isinstance(n, (ast.Return, ast.Yield)) for n in walk(function)):
         return False
-    return any(_removes(caller, removers) for caller in _callers(source, function.name))
+    callers = list(_callers(source, function.name)) if depth else []
+    return any(_removes(caller, removers) or _removed_above(source, caller, removers, depth - 1) for caller in callers)
 
 
 def _within_another(place: ast.AST, call: ast.Call) -> bool:

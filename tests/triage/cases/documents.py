@@ -172,6 +172,25 @@ CLI = (
             README_md=block("python tools/run.py show c.yaml -v"),
         ),
     ),
+    pair(  # the nearest program of that path is meant; one of which no option is known is another's
+        repository(
+            tools__run_py=_ARGPARSE, part__docs__a_md=block("python tools/run.py --fine --learning-rate 1 run c")
+        ),
+        repository(
+            tools__run_py=_ARGPARSE,
+            part__tools__run_py=_ARGPARSE.replace('"--learning-rate"', '"--fine"'),
+            part__docs__a_md=block("python tools/run.py --fine 1 run c.yaml"),
+            README_md=block("git clone them && cd them", "python tools/run.py --rate 1 --epochs 3"),
+        ),
+    ),
+    pair(
+        click(block("kit replay run.h5 --times 3 4")),
+        repository(
+            pyproject_toml=_SCRIPTS.format(entry="cli"),
+            kit__cli_py=_CLICK.replace('"--times", default=3', '"--times", type=(int, str)'),
+            README_md=block("kit replay run.h5 --times 3 x"),
+        ),
+    ),
     pair(  # the rest belongs to another program
         argparse(block("python tools/run.py run c.yaml --slow")),
         repository(

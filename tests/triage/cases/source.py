@@ -239,6 +239,16 @@ TEMPFILES = (
         ),
     ),
     pair(
+        code(
+            "import tempfile\ndef make():\n    return tempfile.mkdtemp()\ndef fill():\n    return write(make())\n"
+            "def use():\n    train(fill())\n"
+        ),
+        code(
+            "import tempfile\ndef make():\n    return tempfile.mkdtemp()\ndef fill():\n    return write(make())\n"
+            "def use(tasks):\n    tasks.add_task(os.remove, fill())\n"
+        ),
+    ),
+    pair(
         code("import tempfile\nprint(tempfile.mkstemp()[1])\n"),
         code(
             "import atexit, shutil, tempfile\nfrom functools import partial\ndef make():\n"
