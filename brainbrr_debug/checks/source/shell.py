@@ -142,8 +142,8 @@ def _commands(file: TextFile, start: int, lines: list[str]) -> Iterator[Shown]:
 
 def _split(line: str) -> Iterator[list[str]]:
     """The words of each command of a line; a line that no shell could read gives none."""
+    line = re.sub(r"[$<>]\([^()]*\)|`[^`]*`", "$SUBSTITUTED", line)
     line = re.sub(r"<[^<>|&;\s][^<>|&;]*>", lambda m: "<" + re.sub(r"\W+", "_", m[0][1:-1]) + ">", line)
-    line = re.sub(r"\$\([^()]*\)|`[^`]*`", "$SUBSTITUTED", line)
     reader = shlex.shlex(line, posix=True, punctuation_chars=";&|")
     reader.whitespace_split = True
     try:

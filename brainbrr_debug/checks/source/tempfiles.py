@@ -121,10 +121,11 @@ def _keeper(function: ast.AST, call: ast.Call) -> str:
             continue
         inside = set(walk(node.value))
         if call in inside or any(isinstance(n, ast.Name) and n.id in names for n in inside):
-            for target in node.targets:
+            targets = [one for t in node.targets for one in (t.elts if isinstance(t, ast.Tuple) else [t])]
+            for target in targets:
                 if isinstance(target, (ast.Attribute, ast.Subscript)):
                     return dotted(target.value).partition(".")[0]
-            names |= set(map(dotted, node.targets))
+            names |= set(map(dotted, targets))
     return ""
 
 

@@ -232,6 +232,13 @@ TEMPFILES = (
         ),
     ),
     pair(
+        code("import tempfile\nclass A:\n    def __init__(self):\n        _, self.path = tempfile.mkstemp()\n"),
+        code(
+            "import os, tempfile\nclass A:\n    def __enter__(self):\n        _, self.path = tempfile.mkstemp()\n"
+            "    def __exit__(self, *e):\n        os.remove(self.path)\n"
+        ),
+    ),
+    pair(
         code("import tempfile\ndef make():\n    return tempfile.mkdtemp()\ndef use():\n    train(make())\n"),
         code(
             "import shutil, tempfile\ndef make():\n    return tempfile.mkdtemp()\n"
