@@ -158,7 +158,10 @@ CLI = (
         repository(
             tools__run_py=_ARGPARSE.replace('"--learning-rate", "-l"', '"-learning_rate"'),
             README_md=block(
-                "python tools/run.py -learn 1 run", "    c.yaml --fast", "python tools/run.py [--options] run c"
+                "python tools/run.py run <(cut -d' ' -f1 c)",
+                "python tools/run.py -learn 1 run",
+                "    c.yaml --fast",
+                "python tools/run.py [--options] run c",
             )
             + block(),
         ),
