@@ -25,15 +25,15 @@ test: $(VENV)/.installed ## the test suite, at most 8 minutes on two cores
 slow: $(VENV)/.installed ## the slow tests, at most 30 minutes on two cores
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'slow and not gpu'
 
-check: $(VENV)/.installed ## ruff, format, mypy, the architecture test
+check: $(VENV)/.installed triage ## ruff, format, mypy, the architecture test, and our own triage
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 
 triage: $(VENV)/.installed ## our own configurations and sources, audited; nothing may be found that can fail
-	for config in configs/*/*.yaml; do $(BIN)/brainbrr-debug triage --config $$config --fail-on P3 || exit 1; done
-	$(BIN)/brainbrr-debug triage --source . --fail-on P3
+	for config in configs/*/*.yaml; do $(BIN)/brainbrr-debug triage --config $$config --ignore 'env.*' --fail-on P3 || exit 1; done
+	$(BIN)/brainbrr-debug triage --source . --strict --fail-on P3
 
 bench: $(VENV)/.installed ## the benchmarks, side by side with their alternatives
 	for script in tests/benchmarks/*.py; do $(BIN)/python $$script || exit 1; done

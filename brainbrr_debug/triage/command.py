@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ GIVEN = ("config", "cache", "checkpoint", "run", "source", "smoke", "subject")
 @click.option(
     "--fail-on", type=click.Choice(["P0", "P1", "P2", "P3"]), default="P1", show_default=True, help="Exit code 1 from."
 )
+@click.option("--strict", is_flag=True, help="Let checks fail that by themselves only advise.")
 @click.option("--baseline", type=PATH, help="Findings that are known already.")
 @click.option("--write-baseline", type=PATH, metavar="FILE", help="Write the present findings as a baseline.")
 @click.option("--list-checks", is_flag=True, help="List the checks, and do nothing else.")
@@ -42,6 +44,7 @@ def triage(
     select: tuple[str, ...],
     ignore: tuple[str, ...],
     fail_on: str,
+    strict: bool,
     baseline: Path | None,
     write_baseline: Path | None,
     list_checks: bool,
@@ -53,7 +56,8 @@ def triage(
 ) -> int:
     """Run every check that has what it needs over what is given; without anything, over this machine.
 
-    Exit codes: 0 nothing at or above --fail-on, 1 something, 3 a check crashed (the others still ran).
+    Exit codes: 0 nothing at or above --fail-on, 1 something, 3 a check crashed (the others still ran). Checks over
+    source only advise, unless --strict: a text can be read in more ways than a check knows.
     """
     from brainbrr_debug.records import Severity
     from brainbrr_debug.triage.baseline import Baseline, baseline_text, read_baseline
@@ -71,6 +75,8 @@ def triage(
         return EXIT_GOOD
     known = Baseline(entries={}) if baseline is None else read_baseline(baseline)
     found = run(_given(paths), listed, wanted, known)
+    if strict:
+        found = dataclasses.replace(found, advice=())
     threshold = Severity[fail_on]
     if write_baseline is not None:
         write(write_baseline, baseline_text([*found.findings, *found.known]), force=force)

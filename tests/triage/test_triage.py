@@ -271,6 +271,14 @@ def test_the_page_has_marks_lines_and_a_summary(command: Any, bad: Path) -> None
     assert lines[-1].endswith("fails at P1 · more: brainbrr-debug triage --explain config.warmup")
 
 
+def test_checks_over_source_fail_only_where_they_are_told_to(command: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("import tempfile\nprint(tempfile.mkdtemp())\n")
+    advised = command("--source", tmp_path, "--fail-on", "P3")
+    strict = command("--source", tmp_path, "--fail-on", "P3", "--strict")
+    assert (advised.code, strict.code) == (0, 1)
+    assert "a.py:2" in advised.out and "fails at P3" in strict.out and "fails" not in advised.out
+
+
 def test_fail_on_decides_over_the_exit_code(command: Any, bad: Path) -> None:
     only = ("--config", bad, "--select", "config.unread")
     assert (command(*only).code, command(*only, "--fail-on", "P2").code) == (0, 1)
