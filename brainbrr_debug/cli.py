@@ -176,11 +176,12 @@ def report(run: Path, show_signal: bool, tensorboard: bool, form: str, output: P
 @result_options("text", "json")
 def env(form: str, output: Path | None, force: bool) -> int:
     """What the bits of a run depend on here: versions, processor, threads, precision. Paste it into a report."""
-    from brainbrr_debug.environment import describe_environment
+    from brainbrr_debug.environment import PACKAGES, describe_environment
     from brainbrr_debug.report.text import environment_text
 
     refuse_to_overwrite(output, force=force)
     found = describe_environment()
+    found["not_installed"] = [name for name in PACKAGES if name not in found["packages"]]
     emit({"schema": 1, **found}, environment_text(found), form=form, output=output, force=force)
     return EXIT_GOOD
 

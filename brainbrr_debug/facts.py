@@ -91,7 +91,7 @@ class Place:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Twin:
-    """A configuration that this one stands for, and in what they differ beyond what a trial run may change."""
+    """A configuration that this one stands for or beside, and how they differ beyond what a trial run may change."""
 
     path: Path
     differences: tuple[Objection, ...]
@@ -126,6 +126,7 @@ class ConfigFacts:
     features: tuple[Feature, ...] = ()
     places: tuple[Place, ...] = ()
     twin: Twin | None = None
+    siblings: tuple[Twin, ...] = ()
     overrides: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property

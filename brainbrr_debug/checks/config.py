@@ -160,8 +160,15 @@ def bounds_agree(given: Given) -> Iterator[Finding]:
 
 @check(DRIFT, Severity.P3, needs="config", summary="a smoke run that stands for another training than is planned")
 def drift(given: Given) -> Iterator[Finding]:
-    """What differs between a smoke configuration and the training beside it, beyond lengths, places and watching."""
+    """What differs between a smoke configuration and the training beside it, beyond lengths, places and watching.
+
+    What differs from the same training on another machine (local and cloud) is said in a note: it may be meant.
+    """
     facts = given.accepted
+    for sibling in facts.siblings:
+        apart = ", ".join(f"{item.key} ({item.message})" for item in sibling.differences)
+        if apart:
+            given.note(f"{DRIFT}: {sibling.path.parent.name}/{sibling.path.name} trains otherwise: {apart}")
     if facts.purpose != "smoke":
         raise NotApplicable("the configuration does not say experiment.purpose: smoke")
     if facts.twin is None:

@@ -26,6 +26,8 @@ TRIAL = (
     "training.log_every", "training.max_steps", "training.validate_every", "experiment.", "watch.",
 )  # fmt: skip
 """What a trial run may change and still stand for the training."""
+LOADING = ("data.data_dir", "data.num_workers", "data.persistent_workers", "data.pin_memory", "data.prefetch_factor")
+"""What belongs to a machine: none of it changes a number."""
 
 
 def facts_of(path: Path) -> ConfigFacts:
@@ -58,6 +60,7 @@ def facts_of(path: Path) -> ConfigFacts:
         features=tuple(_features(config)),
         places=tuple(_places(config)),
         twin=_twin(path, config),
+        siblings=tuple(_siblings(path, config)),
         overrides={name: ", ".join(f"{k}={v}" for k, v in what["changes"].items()) for name, what in overrides.items()},
     )
 
@@ -159,12 +162,23 @@ def _places(config: Config) -> Iterator[Place]:
 
 def _twin(path: Path, config: Config) -> Twin | None:
     other = path.with_name("train.yaml")
-    if config.experiment.purpose != "smoke" or other == path or not other.is_file():
-        return None
-    facts = read_yaml(other)
+    return _compared(other, config) if config.experiment.purpose == "smoke" and other != path else None
+
+
+def _siblings(path: Path, config: Config) -> Iterator[Twin]:
+    """The configurations of the same name in the folders beside: the same training on another machine."""
+    others = path.resolve().parent.parent.glob(f"*/{path.name}") if config.experiment.purpose == "training" else ()
+    for other in sorted(others):
+        twin = _compared(other, config) if other != path.resolve() else None
+        if twin is not None:
+            yield Twin(path=other, differences=tuple(d for d in twin.differences if not d.key.startswith(LOADING)))
+
+
+def _compared(other: Path, config: Config) -> Twin | None:
+    """What differs from another configuration beyond what a trial run may change; None where it cannot be read."""
     try:
-        whole = Config.model_validate(facts.values)
-    except ValidationError:
+        whole = Config.model_validate(read_yaml(other).values)
+    except (OSError, ValidationError):
         return None
     apart = [line.partition(": ") for line in differences(whole, config) if not line.startswith(TRIAL)]
     return Twin(path=other, differences=tuple(Objection(key=key, message=values) for key, _, values in apart))

@@ -10,7 +10,7 @@ import dataclasses
 import io
 import re
 import tokenize
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from brainbrr_debug.checks.given import Given
@@ -72,6 +72,18 @@ def apply_ignores(findings: Iterable[Finding], given: Given) -> tuple[list[Findi
         else:
             standing.append(finding)
     return standing, accepted
+
+
+def stale(given: Given, ran: Container[str], accepted: Sequence[Finding]) -> Iterator[str]:
+    """One line for each ignore in Python and Markdown below --source of a check that ran and found nothing there."""
+    if given.source is None:
+        return
+    used = {(finding.file, finding.check, finding.line) for finding in accepted}
+    for file in (*given.sources.python, *given.sources.documents):
+        for ignore in ignores_in(file.text, Path(file.path).suffix) if "triage:" in file.text else ():
+            for name in ignore.checks:
+                if name in ran and ignore.reason and not any((file.path, name, line) in used for line in ignore.covers):
+                    yield f"{file.path}:{ignore.line}: an ignore of {name}, which finds nothing there: remove it"
 
 
 def _reason(finding: Finding, ignores: Iterable[Ignore]) -> str:

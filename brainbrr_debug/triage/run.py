@@ -16,7 +16,7 @@ from brainbrr_debug.records import Finding, Severity
 from brainbrr_debug.triage.baseline import Baseline
 from brainbrr_debug.triage.checklist import Checklist, nearest
 from brainbrr_debug.triage.expected import expectation_of
-from brainbrr_debug.triage.ignores import apply_ignores
+from brainbrr_debug.triage.ignores import apply_ignores, stale
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +69,8 @@ def _triage(given: Given, checklist: Checklist, wanted: Sequence[str], baseline:
     ran = [name for name in wanted if name not in crashes and name not in skipped]
     found = _sorted(finding for judged in judgements.values() for finding in judged.findings)
     standing, ignored = apply_ignores(found, given)
+    for line in stale(given, ran, [finding for finding, _ in ignored]):
+        given.note(line)
     expectation = expectation_of(given)
     standing, expected = expectation.split(standing, ran)
     standing, known, gone = baseline.split(standing, ran)

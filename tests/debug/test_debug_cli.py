@@ -14,6 +14,7 @@ import torch
 
 from brainbrr_debug.capture import read_capture, write_capture
 from brainbrr_debug.cli import cli
+from brainbrr_debug.environment import PACKAGES
 from brainbrr_debug.errors import CannotRunHere, UsageError
 from brainbrr_debug.main import emit, exit_code, run
 
@@ -324,7 +325,9 @@ def test_report_writes_html_beside_the_run(capture, capsys, tmp_path):
 
 def test_env_is_plain_and_json(capsys):
     code, out, _ = command("env", "--format", "json", capsys=capsys)
-    assert (code, json_of(out)["threads"]) == (0, 1)
+    found = json_of(out)
+    assert (code, found["threads"]) == (0, 1)
+    assert {*found["packages"], *found["not_installed"]} == set(PACKAGES) and "numpy" in found["packages"]
     assert "cpu_capability" in command("env", capsys=capsys)[1]
 
 

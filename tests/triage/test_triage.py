@@ -271,6 +271,25 @@ def test_the_page_has_marks_lines_and_a_summary(command: Any, bad: Path) -> None
     assert lines[-1].endswith("fails at P1 · more: brainbrr-debug triage --explain config.warmup")
 
 
+def test_an_ignore_that_ignores_nothing_any_more_is_noted(command: Any, tmp_path: Path) -> None:
+    used = "import tempfile\nprint(tempfile.mkdtemp())  # triage: ignore[source.tempfiles] kept on purpose\n"
+    (tmp_path / "a.py").write_text(used)
+    assert "ignore of" not in command("--source", tmp_path).out
+    (tmp_path / "a.py").write_text(used.replace("tempfile.mkdtemp()", "1"))
+    stale = command("--source", tmp_path)
+    assert "a.py:2: an ignore of source.tempfiles, which finds nothing there" in stale.out and stale.code == 0
+    assert "ignore of" not in command("--source", tmp_path, "--ignore", "source.tempfiles").out
+
+
+def test_what_differs_between_here_and_the_cloud_is_noted(command: Any, tmp_path: Path) -> None:
+    for place, text in (("local", "data: {num_workers: 0}\n"), ("cloud", "training: {batch_size: 48}\n")):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "train.yaml").write_text(text)
+    noted = command("--config", tmp_path / "local" / "train.yaml", "--select", "config.drift")
+    assert "config.drift: cloud/train.yaml trains otherwise: training.batch_size (48, now" in noted.out
+    assert "num_workers" not in noted.out and noted.code == 0
+
+
 def test_checks_over_source_fail_only_where_they_are_told_to(command: Any, tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("import tempfile\nprint(tempfile.mkdtemp())\n")
     advised = command("--source", tmp_path, "--fail-on", "P3")
