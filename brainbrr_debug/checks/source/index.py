@@ -208,6 +208,15 @@ class Source:
         return {file.module: file for file in self.python}
 
     @cached_property
+    def calls(self) -> Mapping[str, Sequence[tuple[PythonFile, ast.Call]]]:
+        """The calls of the program by the last part of the called name."""
+        found: dict[str, list[tuple[PythonFile, ast.Call]]] = defaultdict(list)
+        for file in self.program:
+            for call in file.of(ast.Call):
+                found[(dotted(call.func) or getattr(call.func, "attr", "")).rpartition(".")[2]].append((file, call))
+        return found
+
+    @cached_property
     def documents(self) -> tuple[TextFile, ...]:
         """Markdown and reStructuredText, without change logs (what they say was true once)."""
         endings = (".md", ".markdown", ".rst")

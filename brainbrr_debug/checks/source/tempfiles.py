@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable
 
 from brainbrr_debug.checks.source.found import found
 from brainbrr_debug.checks.source.index import Function, PythonFile, Source, constant, dotted, keyword, walk
@@ -56,25 +56,26 @@ def _leaking(file: PythonFile, call: ast.Call) -> str:
     return ""
 
 
-def _removed(source: Source, file: PythonFile, call: ast.Call, removers: Container[str]) -> bool:
+def _removed(source: Source, file: PythonFile, call: ast.Call, removers: Container[str], depth: int = _DEEPEST) -> bool:
+    """Whether what the call gives is removed near it, or by a caller of the function that returns it."""
     function = file.function_of(call)
-    places: list[ast.AST] = [function if function is not None else file.tree]
-    if _within_another(places[0], call):
+    place: ast.AST = function if function is not None else file.tree
+    if _within_another(place, call):
         return True
-    kept = _keeper(places[0], call)
-    if kept:
-        places.append((file.class_of(call) if kept == "self" else None) or file.tree)
-    if any(_removes(place, removers) for place in places):
+    names, keeper = _bound(place, call)
+    kept_in = (file.class_of(call) if keeper == "self" else None) or file.tree
+    if _removes(place, removers) or (keeper and _removes(kept_in, removers)):
         return True
-    return function is not None and _removed_above(source, function, removers, _DEEPEST)
-
-
-def _removed_above(source: Source, function: ast.AST, removers: Container[str], depth: int) -> bool:
-    """Whether a caller of the function, which returns the name, removes it, or returns it to one who does."""
-    if not isinstance(function, Function) or not any(isinstance(n, (ast.Return, ast.Yield)) for n in walk(function)):
+    if not depth or not isinstance(function, Function) or not _returned(function, call, names):
         return False
-    callers = list(_callers(source, function.name)) if depth else []
-    return any(_removes(caller, removers) or _removed_above(source, caller, removers, depth - 1) for caller in callers)
+    callers = source.calls.get(function.name, ())
+    return any(_removed(source, calling, above, removers, depth - 1) for calling, above in callers)
+
+
+def _returned(function: Function, call: ast.Call, names: Container[str]) -> bool:
+    """Whether the function returns or yields the call, or one of the names that it is bound to."""
+    given = [n.value for n in walk(function) if isinstance(n, (ast.Return, ast.Yield)) and n.value is not None]
+    return any(n is call or (isinstance(n, ast.Name) and n.id in names) for value in given for n in walk(value))
 
 
 def _within_another(place: ast.AST, call: ast.Call) -> bool:
@@ -109,8 +110,8 @@ def _given_to(function: Function) -> set[str]:
     return {(dotted(call.func) or getattr(call.func, "attr", "")).rpartition(".")[2] for call in handing}
 
 
-def _keeper(function: ast.AST, call: ast.Call) -> str:
-    """What keeps the call, or a name that it is bound to, in an attribute or as an element: "self", a name, or ""."""
+def _bound(function: ast.AST, call: ast.Call) -> tuple[set[str], str]:
+    """The names that the call is bound to, and what keeps it as an attribute or element: "self", a name, or ""."""
     names: set[str] = set()
     statements = [n for n in walk(function) if isinstance(n, (ast.Assign, ast.With))]
     for node in sorted(statements, key=lambda n: n.lineno):
@@ -124,9 +125,9 @@ def _keeper(function: ast.AST, call: ast.Call) -> str:
             targets = [one for t in node.targets for one in (t.elts if isinstance(t, ast.Tuple) else [t])]
             for target in targets:
                 if isinstance(target, (ast.Attribute, ast.Subscript)):
-                    return dotted(target.value).partition(".")[0]
+                    return names, dotted(target.value).partition(".")[0]
             names |= set(map(dotted, targets))
-    return ""
+    return names, ""
 
 
 def _removes(place: ast.AST, removers: Container[str]) -> bool:
@@ -145,10 +146,3 @@ def _removes(place: ast.AST, removers: Container[str]) -> bool:
             ):
                 return True
     return False
-
-
-def _callers(source: Source, name: str) -> Iterator[ast.AST]:
-    for file in source.program:
-        for call in file.of(ast.Call):
-            if (dotted(call.func) or getattr(call.func, "attr", "")).rpartition(".")[2] == name:
-                yield file.function_of(call) or file.tree

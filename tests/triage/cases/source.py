@@ -255,6 +255,16 @@ TEMPFILES = (
             "def use(tasks):\n    tasks.add_task(os.remove, fill())\n"
         ),
     ),
+    pair(  # what a caller tidies is what the function returns
+        code(
+            "import tempfile\ndef fold():\n    folder = tempfile.mkdtemp()\n    score = train(folder)\n    return 1.0\n"
+            "def study(name):\n    return fold(), name.replace('a', 'b')\n"
+        ),
+        code(
+            "import shutil, tempfile\ndef fold():\n    folder = tempfile.mkdtemp()\n    return folder\n"
+            "def study(name):\n    used = fold()\n    shutil.rmtree(used)\n"
+        ),
+    ),
     pair(
         code("import tempfile\nprint(tempfile.mkstemp()[1])\n"),
         code(
