@@ -59,6 +59,11 @@ def triage(
     Exit codes: 0 nothing at or above --fail-on, 1 something, 3 a check crashed (the others still ran). Checks over
     source only advise, unless --strict: a text can be read in more ways than a check knows.
     """
+    given = _given(paths)
+    if given.only_source:
+        from brainbrr_debug.checks.source.index import without_collector
+
+        click.get_current_context().with_resource(without_collector())
     from brainbrr_debug.records import Severity
     from brainbrr_debug.triage.baseline import Baseline, baseline_text, read_baseline
     from brainbrr_debug.triage.checklist import default_checklist, read_checklist
@@ -74,7 +79,7 @@ def triage(
         emit(document, text, form="json" if form == "json" else "text", output=output, force=force)
         return EXIT_GOOD
     known = Baseline(entries={}) if baseline is None else read_baseline(baseline)
-    found = run(_given(paths), listed, wanted, known)
+    found = run(given, listed, wanted, known)
     if strict:
         found = dataclasses.replace(found, advice=())
     threshold = Severity[fail_on]

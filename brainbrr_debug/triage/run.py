@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import fnmatch
 import time
@@ -10,7 +9,6 @@ import traceback
 from collections.abc import Iterable, Mapping, Sequence
 
 from brainbrr_debug.checks.registry import Check, Given, Look, NotApplicable, load
-from brainbrr_debug.checks.source.index import without_collector
 from brainbrr_debug.errors import UsageError
 from brainbrr_debug.records import Finding, Severity
 from brainbrr_debug.triage.baseline import Baseline
@@ -55,13 +53,8 @@ class Triage:
 
 def triage(given: Given, checklist: Checklist, wanted: Sequence[str], baseline: Baseline) -> Triage:
     """Run the checks `wanted` over what is `given`, with the thresholds and severities of the checklist."""
-    given = dataclasses.replace(given, settings=checklist.settings)
-    with without_collector() if given.only_source else contextlib.nullcontext():
-        return _triage(given, checklist, wanted, baseline)
-
-
-def _triage(given: Given, checklist: Checklist, wanted: Sequence[str], baseline: Baseline) -> Triage:
     began = time.monotonic()
+    given = dataclasses.replace(given, settings=checklist.settings)
     registered = load()
     judgements = {name: _judged(registered[name], given, checklist.checks[name]) for name in wanted}
     crashes = {name: judged.crash for name, judged in judgements.items() if judged.crash is not None}
