@@ -80,7 +80,7 @@ def stale(given: Given, ran: Container[str], accepted: Sequence[Finding]) -> Ite
         return
     used = {(finding.file, finding.check, finding.line) for finding in accepted}
     for file in (*given.sources.python, *given.sources.documents):
-        for ignore in ignores_in(file.text, Path(file.path).suffix) if "triage:" in file.text else ():
+        for ignore in ignores_in(file.text, Path(file.path).suffix):
             for name in ignore.checks:
                 if name in ran and ignore.reason and not any((file.path, name, line) in used for line in ignore.covers):
                     yield f"{file.path}:{ignore.line}: an ignore of {name}, which finds nothing there: remove it"

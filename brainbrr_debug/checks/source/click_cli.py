@@ -8,15 +8,7 @@ from collections.abc import Iterator
 
 from brainbrr_debug.checks.source.click_parameters import add_parameter
 from brainbrr_debug.checks.source.command_line import HELP, Command, Option
-from brainbrr_debug.checks.source.index import (
-    Function,
-    PythonFile,
-    Source,
-    constant,
-    dotted,
-    keyword,
-    walk,
-)
+from brainbrr_debug.checks.source.index import Function, PythonFile, Source, constant, dotted, keyword, walk
 from brainbrr_debug.checks.source.typer_cli import typer_parameters
 
 _CLICK = re.compile(r"^(rich_click|asyncclick|click|cloup)\.")

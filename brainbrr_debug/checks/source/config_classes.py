@@ -29,7 +29,6 @@ class ConfigClass:
 
     name: str
     file: PythonFile
-    node: ast.ClassDef
     fields: Mapping[str, int]
 
 
@@ -91,7 +90,6 @@ class ConfigClasses:
         return ConfigClass(
             name=node.name,
             file=file,
-            node=node,
             fields={s.target.id: s.lineno for s in _fields(node)},
         )
 

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from brainbrr_debug.checks.source.config_classes import ConfigClass, ConfigClasses
-from brainbrr_debug.checks.source.index import PythonFile, Source, constant, dotted, walk
+from brainbrr_debug.checks.source.index import PythonFile, Source, called, constant, dotted, walk
 
 _METHODS = {"model_dump", "dict", "to_dict", "as_dict", "asdict", "_asdict", "__dict__", "__dataclass_fields__"}
 _METHODS |= {"__annotations__", "model_fields", "__fields__", "__attrs_attrs__"}
@@ -76,7 +76,7 @@ class Reads:
 
     def _whole(self, file: PythonFile) -> None:
         for node in file.of(ast.Call):
-            name = dotted(node.func).rpartition(".")[2] or getattr(node.func, "attr", "")
+            name = called(node)
             if name == "getattr" and len(node.args) > 1 and constant(node.args[1]) is None:
                 self._read_whole(file, node.args[0])
             into_self = name == "setattr" and len(node.args) > 1 and dotted(node.args[0]) == "self"
@@ -121,7 +121,7 @@ def _reads_by_name(file: PythonFile, node: ast.Constant) -> bool:
     if isinstance(parent, ast.Subscript):
         return isinstance(parent.ctx, ast.Load)
     if isinstance(parent, ast.Call):
-        return (dotted(parent.func).rpartition(".")[2] or getattr(parent.func, "attr", "")) not in _STORES
+        return called(parent) not in _STORES
     return not isinstance(
         parent, (ast.Assign, ast.AnnAssign, ast.keyword, ast.arguments, ast.FormattedValue, ast.JoinedStr)
     )
@@ -154,7 +154,7 @@ def _handed_on(file: PythonFile, node: ast.expr) -> bool:
     call = file.parent(around) if isinstance(around, ast.keyword) else around
     if not isinstance(call, ast.Call) or call.func is node:
         return False
-    return not _SHOWS.search(dotted(call.func).rpartition(".")[2] or getattr(call.func, "attr", ""))
+    return not _SHOWS.search(called(call))
 
 
 def _spread_or_iterated(file: PythonFile, node: ast.expr) -> bool:

@@ -7,6 +7,7 @@ import difflib
 import posixpath
 import re
 from collections.abc import Iterable, Iterator
+from pathlib import PurePosixPath
 
 from brainbrr_debug.checks.source.command_line import Command
 from brainbrr_debug.checks.source.found import found
@@ -123,14 +124,10 @@ def _bare(words: list[str]) -> list[str]:
 
 def _file(source: Source, programs: Programs, shown: Shown, path: str) -> Command | None:
     """The script as seen from the folder of the document or the nearest one above it; else the one of that name."""
-    here = posixpath.dirname(shown.file.path)
-    while True:
-        candidate = posixpath.normpath(posixpath.join(here, path))
+    for folder in PurePosixPath(shown.file.path).parents:
+        candidate = posixpath.normpath(posixpath.join(folder, path))
         if candidate in source.paths:
             return programs.file(candidate)
-        if not here:
-            break
-        here = posixpath.dirname(here)
     alike = [p for p in source.paths if p.endswith("/" + path.removeprefix("./"))]
     return programs.file(alike[0]) if len(alike) == 1 and not path.startswith(("/", "~", "..")) else None
 

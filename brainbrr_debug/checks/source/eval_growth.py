@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from brainbrr_debug.checks.source.found import found
-from brainbrr_debug.checks.source.index import PythonFile, Source, dotted, walk, within
+from brainbrr_debug.checks.source.index import PythonFile, Source, called, dotted, walk, within
 from brainbrr_debug.checks.source.volumes import Volumes
 from brainbrr_debug.records import Finding, Severity
 
@@ -51,8 +51,8 @@ def _evaluates(file: PythonFile, loop: Loop) -> bool:
     function = file.function_of(loop)
     if getattr(function, "name", "") in ("forward", "__call__", "__getitem__", "step", "training_step"):
         return False
-    called = [n for n in within(loop) if isinstance(n, ast.Call)]
-    if any(getattr(c.func, "attr", "") == "backward" for c in called):
+    calls = [n for n in within(loop) if isinstance(n, ast.Call)]
+    if any(getattr(c.func, "attr", "") == "backward" for c in calls):
         return False
     if any(_without_gradient(d) for d in getattr(function, "decorator_list", ())):
         return True
@@ -119,7 +119,7 @@ def _used_whole(file: PythonFile, loop: Loop, kept: str) -> str:
         if isinstance(node, ast.Call) and any(
             kept in _names(a) for a in (*node.args, *(k.value for k in node.keywords))
         ):
-            name = (dotted(node.func) or getattr(node.func, "attr", "")).rpartition(".")[2]
+            name = called(node)
             if name in _WHOLE:
                 return f"joined by {name}"
             if node.lineno > loop.lineno and name not in _SMALL:

@@ -101,16 +101,6 @@ class PythonFile(TextFile):
         return next((a for a in self.ancestors(node) if isinstance(a, ast.ClassDef)), None)
 
     @cached_property
-    def assigned(self) -> Mapping[str, Sequence[ast.expr]]:
-        """What each name is assigned, anywhere in the file."""
-        values: dict[str, list[ast.expr]] = defaultdict(list)
-        for node in self.of(ast.Assign):
-            for target in node.targets:
-                if isinstance(target, ast.Name):
-                    values[target.id].append(node.value)
-        return values
-
-    @cached_property
     def module(self) -> str:
         """The dotted name under which it would be imported: "src/a/b/__init__.py" is "a.b"."""
         parts = self.path.removesuffix(".py").split("/")
@@ -213,7 +203,7 @@ class Source:
         found: dict[str, list[tuple[PythonFile, ast.Call]]] = defaultdict(list)
         for file in self.program:
             for call in file.of(ast.Call):
-                found[(dotted(call.func) or getattr(call.func, "attr", "")).rpartition(".")[2]].append((file, call))
+                found[called(call)].append((file, call))
         return found
 
     @cached_property
@@ -318,6 +308,11 @@ def dotted(node: ast.AST) -> str:
         spoken = f".{node.attr}{spoken}"
         node = node.value
     return node.id + spoken if type(node) is ast.Name else ""
+
+
+def called(call: ast.Call) -> str:
+    """The last name of what is called: "load" of `np.load(…)` and of `make().load(…)`; "" where it has none."""
+    return dotted(call.func).rpartition(".")[2] or getattr(call.func, "attr", "")
 
 
 def keyword(call: ast.Call, name: str) -> ast.expr | None:

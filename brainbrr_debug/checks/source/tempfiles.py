@@ -7,7 +7,7 @@ import re
 from collections.abc import Container, Iterable
 
 from brainbrr_debug.checks.source.found import found
-from brainbrr_debug.checks.source.index import Function, PythonFile, Source, constant, dotted, keyword, walk
+from brainbrr_debug.checks.source.index import Function, PythonFile, Source, called, constant, dotted, keyword, walk
 from brainbrr_debug.records import Finding, Severity
 
 ID = "source.tempfiles"
@@ -107,7 +107,7 @@ def _given_to(function: Function) -> set[str]:
     given = {a.arg for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)} - {"self", "cls"}
     calls = [node for node in walk(function) if isinstance(node, ast.Call)]
     handing = [call for call in calls if any(isinstance(n, ast.Name) and n.id in given for n in walk(call))]
-    return {(dotted(call.func) or getattr(call.func, "attr", "")).rpartition(".")[2] for call in handing}
+    return {called(call) for call in handing}
 
 
 def _bound(function: ast.AST, call: ast.Call) -> tuple[set[str], str]:
@@ -136,12 +136,12 @@ def _removes(place: ast.AST, removers: Container[str]) -> bool:
         if isinstance(node, ast.keyword) and _FLAG.search(node.arg or ""):
             return True
         if isinstance(node, ast.Call):
-            called = dotted(node.func) or getattr(node.func, "attr", "")
-            handed = [n for a in node.args for n in walk(a)] if called.endswith(_CALLS_BACK) else []
+            name = dotted(node.func) or getattr(node.func, "attr", "")
+            handed = [n for a in node.args for n in walk(a)] if name.endswith(_CALLS_BACK) else []
             if (
-                called.rpartition(".")[2] in removers
-                or _REMOVES.search(called)
-                or _REMEMBERED.search(called)
+                called(node) in removers
+                or _REMOVES.search(name)
+                or _REMEMBERED.search(name)
                 or any(_REMOVES.search(dotted(n)) for n in handed)
             ):
                 return True
